@@ -1,0 +1,1 @@
+"""Texts, windows and what a model's linears see of them."""

@@ -1,0 +1,1 @@
+"""Compressed weights as values: trees of tensors with one meaning."""

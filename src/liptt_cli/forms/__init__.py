@@ -1,0 +1,1 @@
+"""What is stored, exactly: torch-free twins of the values in formats/."""

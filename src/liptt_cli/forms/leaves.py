@@ -1,0 +1,95 @@
+"""The forms without children: dense numbers, and a grid of codes under a scale."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from liptt_cli.forms.base import Operations, Section
+
+Float = Literal["float16", "bfloat16", "float32"]
+Alphabet = Literal["sign"]
+
+ALPHABET_BITS: dict[Alphabet, int] = {"sign": 1}
+
+
+@dataclass(frozen=True)
+class DenseForm:
+    """Plain numbers."""
+
+    shape: tuple[int, int]
+    dtype: Float
+
+    def sections(self) -> tuple[Section, ...]:
+        """Return the one section."""
+        return (Section("values", self.dtype, self.shape),)
+
+    def operations(self) -> Operations:
+        """Return a multiplication (and addition) for each entry."""
+        return Operations(0, self.shape[0] * self.shape[1])
+
+    def to_json(self) -> dict[str, object]:
+        """Return the form as JSON."""
+        return {"node": "dense", "shape": list(self.shape), "dtype": self.dtype}
+
+
+@dataclass(frozen=True)
+class EnvelopeForm:
+    """Scales of a grid: plane p has `sum_l rows[p, l] * cols[p, l]`.
+
+    `rows` holds one number for `rows` rows (1 or out) and each group of `group_columns` columns;
+    `cols` is one number a column, or absent. CONTRACTS 2.1 lists what this covers.
+    """
+
+    rows: int
+    group_columns: int
+    cols: bool = False
+    rank: int = 1
+
+    def sections(self, name: str, *, planes: int, columns: int) -> tuple[Section, ...]:
+        """Return the sections of `rows` and, if there, `cols`."""
+        groups = -(-columns // self.group_columns)
+        found = [Section(f"{name}.rows", "float16", (planes, self.rank, self.rows, groups))]
+        if self.cols:
+            found.append(Section(f"{name}.cols", "float16", (planes, self.rank, columns)))
+        return tuple(found)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the envelope as JSON."""
+        return {"rank": self.rank, "rows": self.rows, "group_columns": self.group_columns, "cols": self.cols}
+
+
+@dataclass(frozen=True)
+class GridForm:
+    """Codes (planes, out, in) of an alphabet, scaled and shifted by envelopes."""
+
+    shape: tuple[int, int]
+    alphabet: Alphabet = "sign"
+    planes: int = 1
+    scale: EnvelopeForm | None = None
+    shift: EnvelopeForm | None = None
+
+    def sections(self) -> tuple[Section, ...]:
+        """Return codes, scale, shift."""
+        rows, columns = self.shape
+        found = [Section("codes", "index", (self.planes, rows, columns), ALPHABET_BITS[self.alphabet])]
+        if self.scale is not None:
+            found += self.scale.sections("scale", planes=self.planes, columns=columns)
+        if self.shift is not None:
+            found += self.shift.sections("shift", planes=1, columns=columns)
+        return tuple(found)
+
+    def operations(self) -> Operations:
+        """Return one addition an entry and plane, and the multiplications by the scales."""
+        rows, columns = self.shape
+        scales = sum(s.entries for s in self.sections() if s.storage != "index")
+        return Operations(self.planes * rows * columns, scales)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the form as JSON."""
+        return {
+            "node": "grid",
+            "shape": list(self.shape),
+            "alphabet": self.alphabet,
+            "planes": self.planes,
+            "scale": self.scale.to_json() if self.scale else None,
+            "shift": self.shift.to_json() if self.shift else None,
+        }

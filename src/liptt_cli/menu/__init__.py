@@ -1,0 +1,1 @@
+"""The closed vocabulary of the configuration, torch-free."""

@@ -1,0 +1,97 @@
+"""The whole configuration of a run, as `configs/*.yaml` spell it."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from liptt_cli.menu.base import Count, NotNegative, Options, Positive, Share
+from liptt_cli.menu.binarize import Binarize
+from liptt_cli.menu.decompose import Decompose, TensorTrain
+from liptt_cli.menu.tuning import Tuning
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_bytes(value: object) -> object:
+    """Return "900MB" as a number of bytes; anything else is left to the type check."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*", value) if isinstance(value, str) else None
+    if match is None or match[2].upper() not in _UNITS:
+        return value
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+Bytes = Annotated[Annotated[int, Field(ge=1)], BeforeValidator(parse_bytes)]
+
+
+class Calibration(Options):
+    """The text that calibrates and tunes; never the text that evaluates."""
+
+    corpus: Annotated[str, Field(description="stdlib, self, wikitext2, c4, or a text or jsonl file")] = "stdlib"
+    windows: Count = 128
+    window_tokens: Annotated[int, Field(ge=8)] = 2048
+    damping: Annotated[NotNegative, Field(description="share of the mean diagonal added to the gram")] = 0.01
+    shrinkage: Annotated[Share, Field(description="pull of the second moment towards its mean")] = 0.0
+    batch_windows: Annotated[Count, Field(description="windows at once in a forward pass")] = 8
+
+
+class Load(Options):
+    """The load stage."""
+
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"], Field(description="of computation; auto: by the machine's capability")
+    ] = "auto"
+    include: Annotated[list[str], Field(description="globs of linears to compress")] = ["*"]
+    skip: Annotated[list[str], Field(description="globs of linears to leave alone")] = []
+    trust_remote_code: bool = False
+
+
+class Evaluate(Options):
+    """The evaluate stage."""
+
+    perplexity: Annotated[list[str], Field(description="corpora")] = []
+    tasks: Annotated[list[str], Field(description="lm-evaluation-harness tasks, or YAML files of tasks")] = []
+    window_tokens: Annotated[int, Field(ge=8)] = 2048
+    stride: Annotated[Count | None, Field(description="tokens between windows; null: window_tokens")] = None
+    limit: Annotated[Count | None, Field(description="documents a task, a seeded subset; null: all")] = None
+    lipschitz: Annotated[bool, Field(description="report each block's student to teacher gain")] = True
+
+
+class Export(Options):
+    """The export stage."""
+
+    to: list[Literal["liptt", "hf"]] = ["liptt"]
+    shard_bytes: Annotated[Bytes, Field(description='largest weight file, such as "5GB"')] = 5 * 10**9
+
+
+class RunConfig(Options):
+    """A run: a method's pieces, a model, a dial."""
+
+    version: Literal[1] = 1
+    method: Annotated[str, Field(description="a shipped recipe's name, or the name of the recipe defined here")]
+    extends: Annotated[str | None, Field(description="a configuration to build on, one level deep")] = None
+    model: Annotated[str | None, Field(description="a local directory or a hub id")] = None
+    revision: str | None = None
+    bits_per_weight: Annotated[
+        Positive | None, Field(description="all stored bits over the weights replaced; null: the recipe's own price")
+    ] = None
+    target_size: Annotated[Bytes | None, Field(description='of the whole file, such as "900MB"')] = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    output: Annotated[str, Field(description="folder that run directories are made in")] = "runs"
+    calibration: Calibration = Calibration()
+    load: Load = Load()
+    decompose: Decompose = Decompose()
+    binarize: Binarize = Binarize()
+    finetune: Tuning = Tuning()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+
+    @model_validator(mode="after")
+    def _one_dial(self) -> Self:
+        factor = self.decompose.factor
+        if self.bits_per_weight is not None and self.target_size is not None:
+            raise ValueError("bits_per_weight and target_size are one dial; give one of them")
+        if isinstance(factor, TensorTrain) and factor.rank == "auto":
+            if self.bits_per_weight is None and self.target_size is None:
+                raise ValueError("decompose.factor.rank is auto, so bits_per_weight or target_size is needed")
+        return self

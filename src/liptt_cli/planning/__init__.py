@@ -1,0 +1,1 @@
+"""Prices before weights: sites, budgets and allocators, torch-free."""

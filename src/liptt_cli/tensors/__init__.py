@@ -1,0 +1,1 @@
+"""Pure tensor mathematics that knows neither models nor methods."""
