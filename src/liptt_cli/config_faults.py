@@ -27,9 +27,9 @@ _EXPECTED = {
 }
 _LIMITS = {
     "greater_than": ("above", "gt"),
-    "greater_than_equal": ("at least", "ge"),
+    "greater_than_equal": ("of at least", "ge"),
     "less_than": ("below", "lt"),
-    "less_than_equal": ("at most", "le"),
+    "less_than_equal": ("of at most", "le"),
 }
 
 
@@ -38,7 +38,8 @@ def faults(error: ValidationError, *, tree: Tree, model: type[BaseModel]) -> lis
     by_path: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for detail in error.errors():
         by_path.setdefault(_path(tree, detail), []).append(detail)
-    found = [_fault(tree, path, details, model) for path, details in by_path.items()]
+    innermost = [path for path in by_path if not any(other[: len(path)] == path != other for other in by_path)]
+    found = [_fault(tree, path, by_path[path], model) for path in innermost]
     return sorted(found, key=lambda fault: (fault.file or "", fault.line or 0, fault.column or 0))
 
 
@@ -52,20 +53,17 @@ def _path(tree: Tree, detail: ErrorDetails) -> tuple[str | int, ...]:
     """Return pydantic's location without the parts that only name a member of a union."""
     path: list[str | int] = []
     node: Tree | None = tree
-    loc = detail["loc"]
-    for index, step in enumerate(loc):
+    kind_named = False
+    for index, step in enumerate(detail["loc"]):
+        kind = node.child("kind") if node is not None else None
+        if kind is not None and kind.value == step and not kind_named:
+            kind_named = True
+            continue
         below = node.child(step) if node is not None else None
-        absent_key = detail["type"] == "missing" and index == len(loc) - 1
-        if absent_key or (below is not None and not _is_tag(node, step, path, loc[:index])):
+        if below is not None or (detail["type"] == "missing" and index == len(detail["loc"]) - 1):
             path.append(step)
-            node = below
+            node, kind_named = below, False
     return tuple(path)
-
-
-def _is_tag(node: Tree | None, step: str | int, path: Sequence[str | int], seen: Sequence[str | int]) -> bool:
-    """Tell whether a step names the kind of this mapping, and not a key of it that happens to have the same name."""
-    kind = node.child("kind") if node is not None else None
-    return kind is not None and kind.value == step and (not seen or not path or seen[-1] == path[-1])
 
 
 def _fault(tree: Tree, path: tuple[str | int, ...], details: Sequence[ErrorDetails], model: type[BaseModel]) -> Fault:
@@ -75,39 +73,37 @@ def _fault(tree: Tree, path: tuple[str | int, ...], details: Sequence[ErrorDetai
         known = sorted({name for record in parent for name in record.model_fields})
         message = f"unknown key.{nearest(str(path[-1]), known) or ' Known: ' + ', '.join(known) + '.'}"
         return _place(tree, path, of_key=True).fault(_spell(path), message)
-    at = _place(tree, path, of_key=False)
+    expected = list(dict.fromkeys(phrase for phrase in map(_expected, details) if phrase))
+    if expected:
+        value = detail["input"]
+        close = nearest(value, re.findall(r"'([^']*)'", " ".join(expected))) if isinstance(value, str) else ""
+        message = f"expected {' or '.join(expected)}, not {_show(value)}{_help(parent, path)}.{close}"
+    else:
+        message = _refusal(detail)
     if detail["type"] == "union_tag_invalid":
         path = (*path, "kind")
-        at = _place(tree, path, of_key=False)
-    message = "; or ".join(dict.fromkeys(_message(one) for one in details))
-    if detail["type"] not in ("value_error", "missing", "union_tag_invalid", "union_tag_not_found"):
-        message += f", not {_show(detail['input'])}"
-        message += _help(parent, path)
-    return at.fault(_spell(path), message)
+    return _place(tree, path, of_key=False).fault(_spell(path), message)
 
 
-def _message(detail: ErrorDetails) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
-    if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}"
+def _expected(detail: ErrorDetails) -> str:
+    """Return what would do in place of a value of the wrong type or out of its range, nothing for other faults."""
+    kind = detail["type"]
     if kind in _LIMITS:
         word, bound = _LIMITS[kind]
-        return f"expected {word} {context[bound]}"
-    if kind == "literal_error":
-        return f"expected {context['expected']}" + _nearest_listed(detail["input"], context["expected"])
-    if kind == "union_tag_invalid":
-        return f"no kind {context['tag']!r}.{_nearest_listed(context['tag'], context['expected_tags'])} Known: " + (
-            f"{context['expected_tags']}."
-        )
-    if kind == "union_tag_not_found":
-        return "needs a kind"
-    if kind == "missing":
+        return f"a number {word} {detail['ctx'][bound]:g}"
+    return str(detail["ctx"]["expected"]) if kind == "literal_error" else _EXPECTED.get(kind, "")
+
+
+def _refusal(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    if detail["type"] == "union_tag_invalid":
+        known = context["expected_tags"].replace("'", "")
+        return f"no kind {context['tag']!r}.{nearest(context['tag'], known.split(', '))} Known: {known}."
+    if detail["type"] == "union_tag_not_found":
+        return "a mapping with a `kind` is needed here"
+    if detail["type"] == "missing":
         return "this key is needed"
     return detail["msg"].removeprefix("Value error, ")
-
-
-def _nearest_listed(name: object, listed: str) -> str:
-    return nearest(name, re.findall(r"'([^']*)'", listed)) if isinstance(name, str) else ""
 
 
 def _show(value: object) -> str:

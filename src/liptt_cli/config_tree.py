@@ -1,6 +1,7 @@
 """A configuration as a tree in which every key and value knows where it was written.
 
-Layers are merged here, so that a fault in the merged whole still points into the file, or at the `--set`, that it came from.
+Layers are merged here, so that a fault in the merged whole still points into the file, or at the
+`--set`, that it came from.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,1 @@
+"""The primitives that every method is composed of, one file each."""

@@ -1,0 +1,1 @@
+"""What a training lowers: distances of a student from its teacher, or from the labels."""

@@ -1,0 +1,108 @@
+"""The walk: block by block through a model, with what enters each block in the dense and the compressed model.
+
+    clean[0] = prefix[0] = embedded windows
+    for block b:  target = dense block b (clean[b]);  work on it;  prefix[b+1] = block (prefix[b]);  clean[b+1] = target
+
+Peak memory is one block and its activations. A resumed walk redoes the block that was broken off, whole.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from liptt_cli.calibration.streams import Hidden, Streams
+from liptt_cli.models.streamed import StreamedModel
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One block in its turn: the module, dense at first, and what enters and should leave it."""
+
+    number: int
+    block: nn.Module
+    clean: Hidden | None
+    prefix: Hidden | None
+    target: Hidden | None
+    run: "Run"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Runs a block on windows, a batch at a time, with the arguments that the model itself would pass."""
+
+    model: StreamedModel
+    arguments: dict[str, Any]
+    batch_windows: int
+
+    def batches(self, block: nn.Module, hidden: Hidden) -> Iterator[Float[Tensor, "batch tokens width"]]:
+        """Yield the block's output batch by batch."""
+        for start in range(0, len(hidden), self.batch_windows):
+            yield self.one(block, hidden[start : start + self.batch_windows])
+
+    def one(self, block: nn.Module, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+        """Return the block's output on one batch of `batch_windows` windows; gradients flow if enabled."""
+        return self.model.run_block(block, hidden, self.arguments)
+
+    @torch.no_grad()
+    def whole(self, block: nn.Module, hidden: Hidden) -> Hidden:
+        """Return the block's output on all windows."""
+        return torch.cat(list(self.batches(block, hidden)))
+
+
+@dataclass(frozen=True)
+class Itinerary:
+    """Where to begin, how many windows go at once, and whether anything flows at all."""
+
+    first_block: int
+    batch_windows: int
+    flows: bool
+
+
+def walk(
+    model: StreamedModel,
+    ids: Int[Tensor, "windows tokens"],
+    *,
+    streams: Streams,
+    itinerary: Itinerary,
+    work: Callable[[Visit], None],
+) -> None:
+    """Visit the blocks in order; `work` changes the block in place and writes what came of it.
+
+    A walk that does not `flow` runs no forward: its visits carry no hidden states.
+    """
+    batch = divisor_at_most(len(ids), itinerary.batch_windows)
+    arguments: list[dict[str, Any]] = [{}] * model.structure.blocks
+    if itinerary.flows:
+        arguments = model.calls(ids[:batch])[1]
+        if itinerary.first_block == 0:
+            starts = range(0, len(ids), batch)
+            streams.write("clean", 0, torch.cat([model.calls(ids[start : start + batch])[0] for start in starts]))
+        model.release()
+    for number in range(itinerary.first_block, model.structure.blocks):
+        with model.block(number) as block:
+            run = Run(model, arguments[number], batch)
+            if itinerary.flows:
+                _visit(number, block, run, streams=streams, work=work)
+            else:
+                work(Visit(number, block, None, None, None, run))
+
+
+def _visit(
+    number: int, block: nn.Module, run: Run, *, streams: Streams, work: Callable[[Visit], None]
+) -> None:
+    clean, prefix = streams.read("clean", number), streams.read("prefix", number)
+    target = run.whole(block, clean)
+    streams.write("clean", number + 1, target)
+    visit = Visit(number, block, clean, prefix, target, run)
+    work(visit)
+    streams.write("prefix", number + 1, run.whole(block, prefix))
+    streams.drop(number)
+
+
+def divisor_at_most(count: int, most: int) -> int:
+    """Return the largest divisor of `count` that is at most `most`: all batches then have one shape."""
+    return max(d for d in range(1, min(count, most) + 1) if count % d == 0)

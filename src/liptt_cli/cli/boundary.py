@@ -1,0 +1,80 @@
+"""Where every error ends: one message on stderr, one exit status, the traceback in the run's log.
+
+The statuses are those of `liptt_cli.errors`; here they are found for what Python and the libraries raise too.
+"""
+
+import errno
+import logging
+import os
+import sys
+from types import TracebackType
+
+import typer
+
+from liptt_cli.cli import screen
+from liptt_cli.errors import Interrupted, LipttError, ResourceError
+
+_OUR_FAULT = LipttError.exit_status
+_RESOURCE = ResourceError.exit_status
+_INTERRUPTED = Interrupted.exit_status
+_RESOURCE_ERRNOS = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.ENOMEM})
+_RESOURCE_WORDS = (
+    "can't allocate memory",  # torch's CPU allocator
+    "not enough memory",
+    "No space left on device",  # safetensors, which keeps only the words of the system's error
+    "File too large",
+    "PytorchStreamWriter failed writing",  # torch.save on a full disk
+)
+
+
+class Boundary:
+    """A context that turns whatever escapes it into a message and an exit; typer's own exits pass."""
+
+    def __enter__(self) -> None:
+        """Enter."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Report the error, if there is one, and exit with its status."""
+        try:
+            if error is None:
+                sys.stdout.flush()
+                return
+            if isinstance(error, (SystemExit, typer.Exit, typer.Abort)) or hasattr(error, "exit_code"):
+                return
+            if not isinstance(error, BrokenPipeError):
+                _report(error)
+                raise SystemExit(exit_status(error)) from None
+        except BrokenPipeError:
+            pass
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
+def exit_status(error: BaseException) -> int:
+    """Return the exit status for an error that ends a command."""
+    if isinstance(error, LipttError):
+        return error.exit_status
+    if isinstance(error, KeyboardInterrupt):
+        return _INTERRUPTED
+    if isinstance(error, OSError) and error.errno in _RESOURCE_ERRNOS:
+        return _RESOURCE
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return _RESOURCE
+    return _RESOURCE if any(words in str(error) for words in _RESOURCE_WORDS) else _OUR_FAULT
+
+
+def _report(error: BaseException) -> None:
+    status = exit_status(error)
+    told = isinstance(error, LipttError) or status == _INTERRUPTED
+    logs = [handler.baseFilename for handler in screen.LOGGER.handlers if isinstance(handler, logging.FileHandler)]
+    if logs or screen.is_verbose():
+        screen.LOGGER.error("ended with status %d", status, exc_info=None if told and not logs else error)
+    if told:
+        screen.warn(str(error) or "interrupted")
+        return
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    if status == _RESOURCE:
+        screen.warn(f"memory or disk ran out: {line}")
+        return
+    where = f"traceback in {logs[0]}" if logs else "-v shows the traceback"
+    screen.warn(f"this is a fault of liptt: {line} ({where})")

@@ -1,0 +1,84 @@
+"""`liptt`: the commands, in two panels, and what holds for all of them."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from liptt_cli.cli import screen
+from liptt_cli.cli.boundary import Boundary
+from liptt_cli.cli.doctor import doctor_command
+from liptt_cli.cli.methods import methods_command
+from liptt_cli.cli.schema import schema_command
+from liptt_cli.cli.validate import validate_command
+from liptt_cli.version import VERSION
+
+_WORK, _HELP = "Work", "Help"
+_COMMANDS = (
+    ("validate", validate_command, _HELP),
+    ("schema", schema_command, _HELP),
+    ("methods", methods_command, _HELP),
+    ("doctor", doctor_command, _HELP),
+)
+_EPILOG = """\
+Examples:
+
+  liptt plan --config llama7b.yaml
+
+  liptt compress --config tiny --output runs/demo
+
+  liptt eval runs/demo --perplexity stdlib --fail-if 'perplexity>+5%'
+
+  liptt generate runs/demo "Once upon a time"
+
+Exit status: 0 done · 1 our fault · 2 usage or configuration · 3 inputs · 4 memory, disk or lock ·
+5 numbers or integrity · 6 a quality gate failed · 130 interrupted, resumable
+"""
+
+
+class _Guarded(TyperGroup):
+    """A group of commands whose errors end at the boundary."""
+
+    def invoke(self, ctx: Any) -> Any:  # Any: typer keeps the class of its contexts to itself
+        """Run the chosen command."""
+        with Boundary():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    name="liptt",
+    cls=_Guarded,
+    help="Compress a pretrained language model to about one bit per weight and below, every bit counted.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _name, _command, _panel in _COMMANDS:
+    app.command(_name, rich_help_panel=_panel)(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `liptt` with the arguments of the command line, or these; ends in SystemExit."""
+    typer.main.get_command(app).main(args=arguments, prog_name="liptt")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        screen.emit(f"liptt {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more; show tracebacks.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress and no messages but errors.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colour; NO_COLOR does the same.")] = False,
+    version: Annotated[
+        bool, typer.Option("-V", "--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if verbose and quiet:
+        raise typer.BadParameter("-v and -q exclude each other")
+    level = screen.VERBOSE if verbose else screen.QUIET if quiet else screen.NORMAL
+    screen.configure(level=level, color=not no_color)

@@ -1,0 +1,1 @@
+"""Models judged: perplexity, harness tasks, differences from a reference, gates."""

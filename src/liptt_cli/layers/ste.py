@@ -1,0 +1,59 @@
+"""Straight-through estimators: a rounding in the forward pass, a chosen slope in the backward pass.
+
+    sign   forward 1[L >= 0] - 1[L < 0];  backward, for a gradient g and a latent L of unit mean magnitude:
+           identity  g
+           clip      g where |L| <= 1, or where the step leads inwards (g L > 0); else 0
+           tanh      g a (1 - tanh(a L)^2), a the slope
+    store  forward: through the dtype of the file and back;  backward g
+
+Bengio et al. 2013, arXiv:1308.3432; the textbook's clip (Courbariaux et al. 2016, arXiv:1602.02830) also stops the
+inward steps. With latents of unit mean magnitude about half of them lie outside [-1, 1], and would never move again.
+"""
+
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Kind = Literal["identity", "clip", "tanh"]
+
+
+def sign(latent: Float[Tensor, "*shape"], *, kind: Kind, slope: float = 1.0) -> Float[Tensor, "*shape"]:
+    """Return -1 or +1 (zero goes to +1) with the gradient of `kind`; `slope` is tanh's."""
+    return cast(Tensor, _Sign.apply(latent, kind, slope))  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+
+
+def store(values: Float[Tensor, "*shape"], dtype: torch.dtype = torch.float16) -> Float[Tensor, "*shape"]:
+    """Return what a file of `dtype` would hold of the values, in their own dtype, with the gradient of identity."""
+    if values.dtype == dtype:
+        return values
+    return cast(Tensor, _Store.apply(values, dtype))  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+
+
+class _Sign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, latent: Tensor, kind: Kind, slope: float) -> Tensor:
+        ctx.save_for_backward(latent)
+        ctx.kind, ctx.slope = kind, slope
+        one = torch.ones((), dtype=latent.dtype, device=latent.device)
+        return torch.where(latent >= 0, one, -one)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,), (latent,) = gradients, ctx.saved_tensors
+        if ctx.kind == "clip":
+            gradient = gradient.masked_fill((latent.abs() > 1) & (gradient * latent <= 0), 0)
+        elif ctx.kind == "tanh":
+            gradient = gradient * (1 - torch.tanh(ctx.slope * latent).square()) * ctx.slope
+        return gradient, None, None
+
+
+class _Store(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor, dtype: torch.dtype) -> Tensor:
+        return values.to(dtype).to(values.dtype)
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None

@@ -1,0 +1,157 @@
+"""A packed model on disk: written from the source's files and an overlay, and verified byte by byte. Torch-free.
+
+Tensors are copied as bytes, one at a time, in the dtype that they have; a compressed linear's blob takes the place of
+its `<linear>.weight`. `config.json` gets the section that says what each blob is, `liptt.json` comes last.
+"""
+
+import fnmatch
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from liptt_cli.errors import IntegrityError
+from liptt_cli.forms.base import blob_bytes
+from liptt_cli.packing.card import card
+from liptt_cli.packing.manifest import Manifest, Totals, linears_of, operations_of, read_manifest
+from liptt_cli.packing.overlay import Overlay, resolve
+from liptt_cli.packing.section import Origin, make_section, read_forms
+from liptt_cli.packing.tensor_file import (
+    ELEMENT_BYTES,
+    Piece,
+    Written,
+    read_header,
+    read_span,
+    write_pieces,
+    write_shards,
+    write_text,
+)
+
+COMPANIONS = (
+    *("tokenizer*.json", "*.model", "vocab.json", "vocab.txt", "merges.txt", "special_tokens_map.json"),
+    *("added_tokens.json", "chat_template.json", "chat_template.jinja", "generation_config.json"),
+    *("LICENSE*", "NOTICE*"),
+)
+_NEVER = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.py")
+_WEIGHTS = (*_NEVER, "*.safetensors")
+
+
+def write_packed(
+    directory: Path, *, source: Sequence[Path], overlay: Overlay, origin: Origin, shard_bytes: int
+) -> Manifest:
+    """Write a packed model into an existing, empty directory.
+
+    Args:
+        directory: to be filled; `whole.whole_directory` gives one that appears whole.
+        source: the source's safetensors files, beside which its `config.json` and tokenizer lie.
+        overlay: what the stages changed.
+        origin: where the model comes from.
+        shard_bytes: largest weight file.
+
+    Returns:
+        The manifest, written too, without a fingerprint.
+
+    Raises:
+        IntegrityError: if the overlay holds a tensor that the source does not have, or of another shape.
+    """
+    dense = _headers(source)
+    pieces = laid_over(dense, overlay)
+    files = write_shards(directory, pieces, shard_bytes=shard_bytes)
+    weight_bytes = sum(written.bytes for name, written in files.items() if name.endswith(".safetensors"))
+    home = source[0].parent
+    untouched = [name.removesuffix(".weight") for name, piece in _kept(dense, overlay).items() if len(piece.shape) == 2]
+    section = make_section(overlay.forms, origin=origin, untouched=sorted(untouched))
+    files["config.json"] = _write_config(directory, home, {"dtype": origin.dtype, "quantization_config": section})
+    files |= copy_companions(home, directory)
+    cost, linears = operations_of(overlay.forms), linears_of(overlay.forms)
+    totals = Totals(
+        payload_bytes=sum(linear.bytes for linear in linears.values()),
+        weights=sum(linear.weights for linear in linears.values()),
+        file_bytes=weight_bytes,
+        dense_file_bytes=sum(file.stat().st_size for file in source),
+        dense_bf16_bytes=2 * sum(piece.entries for piece in dense.values()),
+        sign_additions=cost.sign_additions,
+        multiplications=cost.multiplications,
+    )
+    manifest = Manifest(origin, files, linears, totals)
+    files["README.md"] = write_text(directory / "README.md", card(manifest))
+    manifest.write(directory)
+    return manifest
+
+
+def write_dense(
+    directory: Path, *, packed: Path, dense: Callable[[str], Piece], section_free: dict[str, Any], shard_bytes: int
+) -> dict[str, Written]:
+    """Write a packed model as a plain one into an existing, empty directory.
+
+    Args:
+        directory: to be filled.
+        packed: the packed model.
+        dense: the matrix of a compressed linear, by the linear's name.
+        section_free: the `config.json` without its `quantization_config`.
+        shard_bytes: largest weight file.
+    """
+    overlay = Overlay.of_packed(packed)
+    stored = _headers(sorted(packed.glob("*.safetensors")))
+    pieces = dict(stored)
+    for linear in overlay.forms:
+        name = resolve(f"{linear}.weight", stored)
+        pieces[str(name)] = replace(dense(linear), name=str(name))
+    files = write_shards(directory, list(pieces.values()), shard_bytes=shard_bytes)
+    files["config.json"] = write_text(directory / "config.json", json.dumps(section_free, indent=2) + "\n")
+    return files | copy_companions(packed, directory)
+
+
+def verify_files(directory: Path) -> Manifest:
+    """Check every file of a packed model against its manifest, and every blob against its form.
+
+    Raises:
+        IntegrityError: naming the file that is missing, changed, longer or shorter, or does not belong.
+        FormatVersionError: if the model is of a newer format.
+    """
+    manifest = read_manifest(directory)
+    for name, expected in manifest.files.items():
+        _check_file(directory / name, expected)
+    strange = sorted(
+        path.name for path in directory.iterdir() if _is_any(path.name, _WEIGHTS) and path.name not in manifest.files
+    )
+    if strange:
+        raise IntegrityError(f"{directory / strange[0]}: not written by the export; remove it, it could be loaded instead")
+    overlay = Overlay.of_packed(directory)
+    if linears_of(overlay.forms) != dict(manifest.linears):
+        raise IntegrityError(f"{directory / 'liptt.json'}: its bytes of the linears are not those of config.json's forms")
+    payload = sum(blob_bytes(form) for form in overlay.forms.values())
+    if payload != manifest.totals.payload_bytes:
+        raise IntegrityError(f"{directory / 'liptt.json'}: payload of {manifest.totals.payload_bytes} bytes, found {payload}")
+    return manifest
+
+
+def laid_over(dense: dict[str, Piece], overlay: Overlay) -> list[Piece]:
+    """Return the pieces of the packed model, in the source's order and under its names.
+
+    Raises:
+        IntegrityError: if the overlay holds a tensor that the source does not have, or of another shape.
+    """
+    pieces = dict(dense)
+    for name, piece in overlay.tensors.items():
+        stored = resolve(name, dense)
+        linear = name.removesuffix(".weight")
+        if stored is None:
+            raise IntegrityError(f"{name}: changed by the run, but the source model has no such tensor")
+        shape = overlay.forms[linear].shape if linear in overlay.forms else piece.shape
+        if dense[stored].shape != shape:
+            raise IntegrityError(f"{name}: {shape} in the run, but {dense[stored].shape} in the source model")
+        pieces[stored] = replace(piece, name=stored)
+    return list(pieces.values())
+
+
+def copy_companions(source: Path, directory: Path) -> dict[str, Written]:
+    """Copy tokenizer, generation settings and licence: texts and models of tokenizers, never pickle or code."""
+    copied = {}
+    for path in sorted(source.iterdir()):
+        if path.is_file() and _is_any(path.name, COMPANIONS) and not _is_any(path.name, _NEVER):
+            shutil.copyfile(path, directory / path.name)
+            copied[path.name] = _measured(path)
+    return copied

@@ -1,0 +1,58 @@
+"""What a stage leaves of one block: blobs of its linears, tensors that changed, and sources of latents.
+
+A safetensors file. `<linear>.weight` holds a blob, `<linear>.latent.<k>` the float16 values of core k
+before their rounding; any other name is a changed tensor under its own. The metadata's `forms` says how
+to read the blobs.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from liptt_cli.formats.base import Encoded
+from liptt_cli.forms.read import form_from_json
+from liptt_cli.packing.blob import pack, unpack
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """Compressed linears by name, with their sources if any, and changed tensors by name."""
+
+    values: Mapping[str, Encoded] = field(default_factory=dict)
+    sources: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
+    changed: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def write_block(path: Path, result: BlockResult) -> None:
+    """Write a block file; `run_directory.write_file` makes that atomic."""
+    tensors = {f"{name}.weight": pack(value).cpu() for name, value in result.values.items()}
+    for name, sources in result.sources.items():
+        tensors |= {f"{name}.latent.{k}": s.to(torch.float16).cpu().contiguous() for k, s in enumerate(sources)}
+    tensors |= {name: tensor.detach().cpu().contiguous() for name, tensor in result.changed.items()}
+    forms = {name: value.form.to_json() for name, value in result.values.items()}
+    save_file(tensors, path, metadata={"forms": json.dumps(forms)})
+
+
+def read_block(path: Path) -> BlockResult:
+    """Read a block file."""
+    values, changed = {}, {}
+    latents: dict[str, dict[int, Tensor]] = {}
+    with safe_open(path, framework="pt") as file:
+        forms = {name: form_from_json(form) for name, form in json.loads(file.metadata()["forms"]).items()}
+        for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
+            linear, _, number = key.rpartition(".latent.")
+            if key.removesuffix(".weight") in forms:
+                name = key.removesuffix(".weight")
+                values[name] = unpack(forms[name], file.get_tensor(key))
+            elif linear in forms:
+                latents.setdefault(linear, {})[int(number)] = file.get_tensor(key)
+            else:
+                changed[key] = file.get_tensor(key)
+    sources = {name: tuple(found[k] for k in range(len(found))) for name, found in latents.items()}
+    return BlockResult(values, sources, changed)

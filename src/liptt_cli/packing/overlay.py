@@ -1,0 +1,121 @@
+"""What the stages changed in a model: blobs of linears under their forms, and other tensors, read from block files.
+
+A block file is a safetensors file whose metadata holds `forms`, the JSON of each linear's form. Later files win, so
+`finetune` lies over `binarize`. Latents (`<linear>.latent.<k>`) are left out; they are no part of the model.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from liptt_cli.errors import IntegrityError
+from liptt_cli.formats.base import Encoded
+from liptt_cli.forms.base import Form, blob_bytes
+from liptt_cli.forms.read import form_from_json
+from liptt_cli.packing.blob import unpack
+from liptt_cli.packing.section import read_forms
+from liptt_cli.packing.tensor_file import Piece, read_header
+
+_LATENT = re.compile(r"\.latent\.\d+$")
+TORCH_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "U8": torch.uint8,
+}
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Forms by linear, and the tensors that lie over the source model's, by their name in the model."""
+
+    forms: Mapping[str, Form]
+    tensors: Mapping[str, Piece]
+
+    @classmethod
+    def read(cls, files: Sequence[Path]) -> "Overlay":
+        """Read the headers of block files; of two that hold a tensor, the later wins.
+
+        Raises:
+            IntegrityError: if a file is corrupt, or a blob's length is not its form's.
+        """
+        forms: dict[str, Form] = {}
+        tensors: dict[str, Piece] = {}
+        for file in files:
+            pieces, metadata = read_header(file)
+            here = {name: form_from_json(data) for name, data in json.loads(metadata.get("forms", "{}")).items()}
+            kept = {name: piece for name, piece in pieces.items() if not _LATENT.search(name)}
+            forms = {name: form for name, form in forms.items() if f"{name}.weight" not in kept} | here
+            tensors |= kept
+        return cls(forms, tensors).checked()
+
+    @classmethod
+    def of_packed(cls, directory: Path) -> "Overlay":
+        """Read the compressed linears of a packed model.
+
+        Raises:
+            IntegrityError: if a weight file or `config.json` is corrupt or disagrees with the other.
+            FormatVersionError: if the model is of a newer format.
+        """
+        forms = read_forms(json.loads((directory / "config.json").read_text(encoding="utf8"))["quantization_config"])
+        pieces: dict[str, Piece] = {}
+        for file in sorted(directory.glob("*.safetensors")):
+            pieces |= read_header(file)[0]
+        wanted = {f"{linear}.weight" for linear in forms}
+        found = {resolve(name, pieces): name for name in wanted if resolve(name, pieces)}
+        return cls(forms, {name: pieces[stored] for stored, name in found.items() if stored}).checked()
+
+    def checked(self) -> "Overlay":
+        """Return itself if every form has a blob of its length.
+
+        Raises:
+            IntegrityError: naming the first linear that has not.
+        """
+        for linear, form in self.forms.items():
+            piece = self.tensors.get(f"{linear}.weight")
+            if piece is None:
+                raise IntegrityError(f"{linear}: a form, but no tensor {linear}.weight; the file is not whole")
+            if piece.dtype != "U8" or piece.bytes != blob_bytes(form):
+                raise IntegrityError(
+                    f"{linear}: its blob has {piece.bytes} bytes of {piece.dtype}, its form asks for {blob_bytes(form)} of U8"
+                )
+        return self
+
+    def blob(self, linear: str) -> UInt8[Tensor, " bytes"]:
+        """Return the blob of a linear."""
+        return read_tensor(self.tensors[f"{linear}.weight"])
+
+    def value(self, linear: str) -> Encoded:
+        """Return the weight of a linear as a value."""
+        return unpack(self.forms[linear], self.blob(linear))
+
+    def changed(self, name: str) -> Tensor | None:
+        """Return the tensor that lies over the source's `name`, blobs included, or None."""
+        piece = self.tensors.get(name)
+        return None if piece is None else read_tensor(piece)
+
+
+def read_tensor(piece: Piece) -> Tensor:
+    """Read a piece into memory of its own."""
+    data = bytearray(b"".join(piece.read()))
+    if not data:
+        return torch.empty(piece.shape, dtype=TORCH_DTYPES[piece.dtype])
+    return torch.frombuffer(data, dtype=TORCH_DTYPES[piece.dtype]).reshape(piece.shape)
+
+
+def resolve(name: str, stored: Mapping[str, object]) -> str | None:
+    """Return the stored name of a tensor that may lack, or have more, the first part: the base model's prefix."""
+    if name in stored:
+        return name
+    shorter = name.partition(".")[2]
+    longer = [other for other in stored if other.partition(".")[2] == name]
+    candidates = longer + ([shorter] if shorter in stored else [])
+    return candidates[0] if len(candidates) == 1 else None

@@ -1,0 +1,75 @@
+"""The `quantization_config` section of a packed model's `config.json`: enough to build the model on `meta`.
+
+Equal forms are written once, under a short name; `layers` says which linear has which. Torch-free.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from liptt_cli.errors import FormatVersionError
+from liptt_cli.forms.base import Form
+from liptt_cli.forms.read import form_from_json
+
+FORMAT_VERSION = 1
+METHOD = "liptt"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a packed model comes from, and the dtype that its run computed in."""
+
+    model: str
+    revision: str | None
+    method: str
+    recipe_sha256: str
+    dtype: str = "float32"
+
+
+def make_section(forms: Mapping[str, Form], *, origin: Origin, untouched: list[str]) -> dict[str, Any]:
+    """Return the section.
+
+    Args:
+        forms: the form of each compressed linear, by its name in the model.
+        origin: where the model comes from.
+        untouched: modules with a matrix that was left as it is.
+    """
+    names: dict[str, str] = {}
+    layers = {}
+    for linear, form in forms.items():
+        layers[linear] = names.setdefault(json.dumps(form.to_json()), f"form{len(names)}")
+    return {
+        "quant_method": METHOD,
+        "format_version": FORMAT_VERSION,
+        "recipe_sha256": origin.recipe_sha256,
+        "source_model": origin.model,
+        "source_revision": origin.revision,
+        "modules_to_not_convert": untouched,
+        "forms": {name: json.loads(text) for text, name in names.items()},
+        "layers": layers,
+    }
+
+
+def read_forms(section: Mapping[str, Any]) -> dict[str, Form]:
+    """Return the form of each compressed linear.
+
+    Raises:
+        FormatVersionError: if the section was written by a newer liptt.
+    """
+    check_version(section.get("format_version"), place="quantization_config of config.json")
+    forms = {name: form_from_json(data) for name, data in section["forms"].items()}
+    return {linear: forms[name] for linear, name in section["layers"].items()}
+
+
+def check_version(version: object, *, place: str) -> None:
+    """Refuse a format that this version of liptt does not read.
+
+    Raises:
+        FormatVersionError: if it is newer, or no number at all.
+    """
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{place}: format_version is {version!r}, but this liptt reads 1 to {FORMAT_VERSION}; "
+            "upgrade it (pip install --upgrade liptt) to load this model"
+        )

@@ -1,0 +1,123 @@
+"""The price of a run before it is paid: a form for each linear, and what they add up to.
+
+Torch-free. The compression itself takes its forms from `structure`, so a plan's bytes are the file's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from liptt_cli.errors import BudgetError, ShapeError
+from liptt_cli.forms.base import Form, Operations, bits_per_weight, blob_bytes
+from liptt_cli.menu.run import RunConfig
+from liptt_cli.planning.price import Ladder, ladder
+from liptt_cli.planning.sites import ModelShape, SiteShape, select
+from liptt_cli.planning.uniform import allocate
+
+_HEADER_BYTES_A_TENSOR = 200
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A form for each linear, and the totals of the report."""
+
+    model: ModelShape
+    forms: dict[str, Form]
+
+    @property
+    def sites(self) -> tuple[SiteShape, ...]:
+        """Return the sites that are compressed."""
+        return tuple(site for site in self.model.sites if site.name in self.forms)
+
+    @property
+    def weights(self) -> int:
+        """Return the number of weights replaced."""
+        return sum(site.weights for site in self.sites)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Return the bytes of all blobs."""
+        return sum(blob_bytes(form) for form in self.forms.values())
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Return the honest bits: 8 x payload bytes over the weights replaced."""
+        return 8 * self.payload_bytes / self.weights
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Return the bytes of all tensors of the packed model; file headers come on top."""
+        return self.model.dense_bytes - self.model.site_dtype_bytes * self.weights + self.payload_bytes
+
+    @property
+    def operations(self) -> Operations:
+        """Return the cost of one token in the compressed linears."""
+        return sum((form.operations() for form in self.forms.values()), Operations(0, 0))
+
+    def memory_bytes(self, *, tokens: int, width: int) -> int:
+        """Return an estimate of the peak: the largest block four times, and two streams of activations."""
+        blocks: dict[int, int] = {}
+        for site in self.model.sites:
+            blocks[site.block] = blocks.get(site.block, 0) + site.weights
+        return _FLOAT_BYTES * (4 * max(blocks.values()) + 3 * tokens * width) + self.model.other_bytes
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return one row a linear."""
+        return [_row(site, self.forms[site.name]) for site in self.sites]
+
+
+def structure(config: RunConfig, model: ModelShape) -> Plan:
+    """Give each selected linear its form under the configuration's dial.
+
+    Raises:
+        ShapeError: if a linear does not factor as asked; the message begins with its name.
+        BudgetError: if the dial cannot be met, or the recipe has none.
+    """
+    names = select([s.name for s in model.sites], include=config.load.include, skip=config.load.skip)
+    sites = tuple(site for site in model.sites if site.name in names)
+    ladders = _ladders(config, sites)
+    budget = _budget_bytes(config, model, sites)
+    if budget is None:
+        return Plan(model, {site.name: ladders[site.shape].forms[0] for site in sites})
+    return Plan(model, allocate(sites, ladders, budget_bytes=budget))
+
+
+def _ladders(config: RunConfig, sites: Sequence[SiteShape]) -> dict[tuple[int, int], Ladder]:
+    found: dict[tuple[int, int], Ladder] = {}
+    for site in sites:
+        if site.shape not in found:
+            try:
+                found[site.shape] = ladder(config, site.shape)
+            except ShapeError as error:
+                raise ShapeError(f"{site.name}: {error}") from error
+    return found
+
+
+def _budget_bytes(config: RunConfig, model: ModelShape, sites: Sequence[SiteShape]) -> int | None:
+    weights = sum(site.weights for site in sites)
+    if config.bits_per_weight is not None:
+        return int(config.bits_per_weight * weights / 8)
+    if config.target_size is None:
+        return None
+    headers = _HEADER_BYTES_A_TENSOR * (len(model.sites) + model.other_tensors)
+    rest = model.dense_bytes - model.site_dtype_bytes * weights + headers
+    if rest >= config.target_size:
+        raise BudgetError(
+            f"target_size: {config.target_size:,} bytes, but what is not compressed (embeddings, head, norms) "
+            f"takes {rest:,} alone; the smallest that can be met is above that"
+        )
+    return config.target_size - rest
+
+
+def _row(site: SiteShape, form: Form) -> dict[str, object]:
+    data = form.to_json()
+    return {
+        "linear": site.name,
+        "shape": list(site.shape),
+        "node": data["node"],
+        "out_modes": data.get("out_modes"),
+        "in_modes": data.get("in_modes"),
+        "ranks": data.get("ranks"),
+        "bits_per_weight": bits_per_weight(form),
+        "bytes": blob_bytes(form),
+    }

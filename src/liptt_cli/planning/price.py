@@ -1,0 +1,98 @@
+"""From options and a shape to the exact form, and the ladder of forms that the dial chooses from."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from liptt_cli.forms.base import Form, bits_per_weight, blob_bytes
+from liptt_cli.forms.chain import ChainForm
+from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
+from liptt_cli.menu.binarize import BinaryCodec, FloatCodec
+from liptt_cli.menu.decompose import Identity, Modes, TensorTrain
+from liptt_cli.menu.run import RunConfig
+from liptt_cli.tensors.modes import bond_caps, chain_modes
+
+_RANK_STEP = 8
+_SMALL_RANKS = (1, 2, 4)
+_OVERCOMPLETE = 2
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All forms that a recipe can give one shape, ascending in bytes; a recipe without a dial has one."""
+
+    shape: tuple[int, int]
+    forms: tuple[Form, ...]
+
+    @cached_property
+    def bytes(self) -> tuple[int, ...]:
+        """Return the blob bytes of each form."""
+        return tuple(blob_bytes(form) for form in self.forms)
+
+    def best(self, bits: float) -> int:
+        """Return the number of the largest form of at most `bits` a weight, or 0, the smallest."""
+        return max((k for k, form in enumerate(self.forms) if bits_per_weight(form) <= bits), default=0)
+
+
+def ladder(config: RunConfig, shape: tuple[int, int]) -> Ladder:
+    """Return the forms for a weight of `shape`.
+
+    Raises:
+        ShapeError: if a dimension does not factor into the modes asked for.
+    """
+    factor, codec = config.decompose.factor, config.binarize.codec
+    if isinstance(factor, Identity):
+        return Ladder(shape, (_single(shape, codec),))
+    forms: list[Form] = []
+    for rank in _ranks(factor, shape):
+        form = _chain(shape, factor, codec, rank=rank)
+        if not forms or blob_bytes(form) > blob_bytes(forms[-1]):
+            forms.append(form)
+    return Ladder(shape, tuple(forms))
+
+
+def _single(shape: tuple[int, int], codec: BinaryCodec | FloatCodec) -> Form:
+    if isinstance(codec, FloatCodec):
+        return DenseForm(shape, codec.dtype)
+    rows, columns = shape
+    both = "axes" in codec.scale
+    by_row, by_column = both or "row" in codec.scale, both or "column" in codec.scale
+    return GridForm(shape, scale=EnvelopeForm(rows if by_row else 1, columns, by_column))
+
+
+def _ranks(factor: TensorTrain, shape: tuple[int, int]) -> list[int]:
+    """Return the ranks to choose from: multiples of 8, since rows of codes are padded to bytes."""
+    if factor.rank != "auto":
+        return [factor.rank]
+    most = max(_caps(factor, shape))
+    return [r for r in _SMALL_RANKS if r <= most] + list(range(_RANK_STEP, most + 1, _RANK_STEP))
+
+
+def _caps(factor: TensorTrain, shape: tuple[int, int]) -> tuple[int, ...]:
+    """Return what each bond may grow to.
+
+    Float cores gain nothing beyond the exact rank. Sign cores do, where there is one bond: twice it
+    is allowed. With more bonds, over-complete outer ones cost more at the middle than they bring.
+    """
+    exact = bond_caps(*_modes(factor, shape))
+    return tuple(_OVERCOMPLETE * cap for cap in exact) if factor.start == "random" and len(exact) == 1 else exact
+
+
+def _modes(factor: TensorTrain, shape: tuple[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    named = (factor.modes.out, factor.modes.into) if isinstance(factor.modes, Modes) else None
+    return chain_modes(shape, factor.layout, cores=factor.cores, modes=named)
+
+
+def _chain(shape: tuple[int, int], factor: TensorTrain, codec: BinaryCodec | FloatCodec, *, rank: int) -> ChainForm:
+    out_modes, in_modes = _modes(factor, shape)
+    ranks = tuple(min(rank, cap) for cap in _caps(factor, shape))
+    bonds = (1, *ranks, 1)
+    cores = tuple(
+        _core((bonds[k] * out_modes[k], in_modes[k] * bonds[k + 1]), codec) for k in range(factor.cores)
+    )
+    inner = [factor.bond_scales and isinstance(codec, BinaryCodec)] * len(ranks)
+    ends = isinstance(codec, BinaryCodec)
+    return ChainForm(shape, out_modes, in_modes, ranks, cores, (ends, *inner, ends))
+
+
+def _core(shape: tuple[int, int], codec: BinaryCodec | FloatCodec) -> GridForm | DenseForm:
+    return DenseForm(shape, codec.dtype) if isinstance(codec, FloatCodec) else GridForm(shape)

@@ -1,0 +1,43 @@
+"""Stage 2, decompose: give each linear its factorisation, modes, ranks and bits, under the dial.
+
+The same torch-free allocator as `liptt plan`; no weights are read. A binary chain is fitted jointly with
+its codes, so the fit itself is the binarize stage's.
+"""
+
+from typing import Any
+
+from liptt_cli.planning.plan import Plan, structure
+from liptt_cli.planning.sites import ModelShape, SiteShape, model_shape
+from liptt_cli.stages.job import Job
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Return the form of each linear, and the price."""
+    job.reporter.begin("decompose", 1)
+    plan = structure(job.config, _shape(job))
+    job.reporter.step(f"{plan.bits_per_weight:.4f} bits per weight, {plan.payload_bytes:,} bytes")
+    job.reporter.end()
+    return {"forms": {name: form.to_json() for name, form in plan.forms.items()}, **_price(plan)}
+
+
+def _shape(job: Job) -> ModelShape:
+    """Return the shape by the model's own names, which may differ from those on disk by a prefix."""
+    disk = model_shape(job.source.path)
+    sites = tuple(sorted((SiteShape(s.name, s.block, s.shape) for s in job.structure.sites), key=_place))
+    return ModelShape(sites, disk.other_bytes, disk.other_tensors, disk.site_dtype_bytes)
+
+
+def _place(site: SiteShape) -> tuple[int, str]:
+    return site.block, site.name
+
+
+def _price(plan: Plan) -> dict[str, Any]:
+    operations = plan.operations
+    return {
+        "weights": plan.weights,
+        "payload_bytes": plan.payload_bytes,
+        "bits_per_weight": plan.bits_per_weight,
+        "sign_additions": operations.sign_additions,
+        "multiplications": operations.multiplications,
+        "dense_operations": plan.weights,
+    }

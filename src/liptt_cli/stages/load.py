@@ -1,0 +1,60 @@
+"""Stage 1, load: find the model, describe its linears, and cut the calibration text into windows."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from safetensors.torch import save_file
+from torch import Tensor
+
+from liptt_cli.calibration.corpora import read_corpus, sha256_of
+from liptt_cli.calibration.windows import Sampling, corpus_windows, sampled_from
+from liptt_cli.errors import ConfigError
+from liptt_cli.models.blocks import select
+from liptt_cli.models.hub import load_model, load_tokenizer
+from liptt_cli.models.streamed import StreamedModel
+from liptt_cli.run_directory import sha256_of as file_sha256
+from liptt_cli.run_directory import write_file
+from liptt_cli.stages.job import Job
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Write the windows and return what is known of model and text."""
+    job.reporter.begin("load", 3)
+    model = StreamedModel(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)
+    structure = select(model.structure, job.config.load.include, job.config.load.skip)
+    job.reporter.step(f"{len(structure.sites)} linears in {structure.blocks} blocks, {structure.coverage:.1%} of their weights")
+    ids, corpus = _windows(job, model.config)
+    path = job.run.stage("load") / "windows.safetensors"
+    write_file(path, lambda partial: save_file({"ids": ids.to(torch.int32)}, partial))
+    job.reporter.step(f"{len(ids)} windows of {ids.shape[1]} tokens from {corpus['name']}")
+    hashes = {path.name: file_sha256(path) for path in sorted(job.source.path.glob("*.safetensors"))}
+    job.reporter.step("weights hashed")
+    job.reporter.end()
+    return {
+        "source": {"name": job.source.name, "revision": job.source.revision, "sha256": hashes},
+        "corpus": corpus,
+        "structure": structure.to_json(),
+        "dtype": str(job.dtype).removeprefix("torch."),
+    }
+
+
+def _windows(job: Job, model_config: Any) -> tuple[Int[Tensor, "windows tokens"], dict[str, Any]]:
+    wanted = job.config.calibration
+    longest = getattr(model_config, "max_position_embeddings", None)
+    if longest is not None and wanted.window_tokens > longest:
+        raise ConfigError(
+            f"calibration.window_tokens: {wanted.window_tokens} is more than the {longest} positions of this model; "
+            f"set it to {longest} or less"
+        )
+    tokenizer = load_tokenizer(job.source)
+    if wanted.corpus == "self":
+        model = load_model(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)
+        ids = sampled_from(model, tokenizer, Sampling(wanted.windows, wanted.window_tokens, job.config.seed))
+        digest = sha256_of([" ".join(map(str, row)) for row in ids.tolist()])
+        return ids, {"name": "self", "sha256": digest, "tokens": ids.numel()}
+    corpus = read_corpus(wanted.corpus, side="calibration", near=job.near)
+    ids = corpus_windows(
+        corpus, tokenizer, window_tokens=wanted.window_tokens, windows=wanted.windows, seed=job.config.seed
+    )
+    return ids, {"name": corpus.name, "sha256": corpus.sha256, "tokens": ids.numel()}
