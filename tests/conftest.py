@@ -6,12 +6,15 @@ One tiny random model a family, saved with a byte-level tokenizer as a Hugging F
 end to end. `trellis` is home-made: its class, attributes and call conventions differ from all known architectures.
 """
 
+import json
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor, nn
 from transformers import (
@@ -27,6 +30,15 @@ from transformers import (
     Qwen3Config,
 )
 from transformers.modeling_outputs import CausalLMOutput
+
+from liptt_cli.formats.chain import Chain
+from liptt_cli.formats.grid import Envelope, Grid
+from liptt_cli.models.blocks import find_block_list, linears
+from liptt_cli.models.hub import Source
+from liptt_cli.packing.blob import pack
+from liptt_cli.packing.overlay import Overlay
+from liptt_cli.packing.section import Origin
+from liptt_cli.stages.export import Export, export_packed
 
 VOCABULARY = 320
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "opt", "trellis")
@@ -57,10 +69,11 @@ class TrellisCell(nn.Module):
         self.expand = nn.Linear(breadth, 2 * breadth, bias=False)
         self.contract = nn.Linear(2 * breadth, breadth)
         self.norm = nn.LayerNorm(breadth)
+        self.register_buffer("tilt", torch.randn(breadth))  # persistent: it must come from the file
 
     def forward(self, stream: Tensor, places: Tensor, *, barrier: Tensor) -> tuple[Tensor, Tensor]:
         """Attend behind the barrier, then expand and contract."""
-        inside = self.norm(stream) + places
+        inside = self.norm(stream) + places + self.tilt
         scores = self.wq(inside) @ self.wk(inside).transpose(-1, -2) / inside.shape[-1] ** 0.5
         attention = (scores + barrier).softmax(-1)
         stream = stream + self.wo(attention @ self.wv(inside))
@@ -77,11 +90,12 @@ class TrellisTrunk(nn.Module):
         self.glyphs = nn.Embedding(config.vocab_size, config.breadth)
         self.cells = nn.ModuleList([TrellisCell(config.breadth) for _ in range(config.cells)])
         self.places = nn.Parameter(torch.randn(64, config.breadth) / 8)
+        self.register_buffer("origin", torch.randn(config.breadth))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Return the last hidden states; every second block sees its places the other way round."""
-        stream, tokens = self.glyphs(ids), ids.shape[1]
-        barrier = torch.full((tokens, tokens), float("-inf")).triu(1)
+        stream, tokens = self.glyphs(ids) + self.origin, ids.shape[1]
+        barrier = stream.new_full((tokens, tokens), float("-inf")).triu(1)
         for number, cell in enumerate(self.cells):
             places = self.places[:tokens] if number % 2 == 0 else self.places[:tokens].flip(0)
             stream = cell(stream, places, barrier=barrier)[0]
@@ -157,6 +171,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         "The weights of a linear are split into cores, and the cores are signs with a scale for every row.",
         "A block is read, its inputs are collected, its linears are fitted one by one, and it is written out again.",
         "Nothing that is read twice is read for nothing; the shortest text that trains these merges is long enough.",
+        "Once upon a time there was a small model that had learnt to tell stories about a girl, a dog and the sea.",
     ]
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(
@@ -214,3 +229,87 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+# Packed models without a solver: signs under scales, and random binary chains, as the block files of a run
+
+
+@pytest.fixture(scope="session")
+def make_block_files() -> Callable[[Path, Path], list[Path]]:
+    """Return `make(model_directory, folder) -> block files`: every linear encoded, in turn by row and column scales, as
+    a split chain with an odd rank, as an mpo chain, and by row scales with a shift."""
+
+    def make(model_directory: Path, folder: Path) -> list[Path]:
+        model = AutoModelForCausalLM.from_pretrained(model_directory, dtype=torch.float32)
+        path, blocks = find_block_list(model)
+        generator = torch.Generator().manual_seed(1)
+        makers = (_row_column, _split_chain, _mpo_chain, _shifted_rows)
+        files = []
+        for number, block in enumerate(blocks):
+            tensors, forms = {}, {}
+            for index, (name, linear) in enumerate(linears(block).items()):
+                value = makers[index % len(makers)](linear.weight.detach(), generator).settled()
+                full = f"{path}.{number}.{name}"
+                tensors[f"{full}.weight"], forms[full] = pack(value), value.form.to_json()
+            files.append(folder / f"block-{number:03d}.safetensors")
+            save_file(tensors, files[-1], metadata={"forms": json.dumps(forms)})
+        return files
+
+    return make
+
+
+def _row_column(weight: Tensor, _generator: torch.Generator) -> Grid:
+    rows = weight.abs().mean(1).reshape(1, 1, -1, 1)
+    cols = (weight.abs().mean(0) / weight.abs().mean()).reshape(1, 1, -1)
+    return Grid((weight >= 0).to(torch.uint8)[None], Envelope(rows, cols, weight.shape[1]))
+
+
+def _shifted_rows(weight: Tensor, _generator: torch.Generator) -> Grid:
+    mean = weight.mean(1, keepdim=True)
+    rows = (weight - mean).abs().mean(1).reshape(1, 1, -1, 1)
+    shift = Envelope(mean.reshape(1, 1, -1, 1), None, weight.shape[1])
+    return Grid((weight >= mean).to(torch.uint8)[None], Envelope(rows, None, weight.shape[1]), shift)
+
+
+def _split_chain(weight: Tensor, generator: torch.Generator) -> Chain:
+    rows, columns = weight.shape
+    rank = 13
+    scales = tuple(torch.rand(length, generator=generator) / 8 + 0.05 for length in (rows, rank, columns))
+    cores = (_signs(rows, rank, generator), _signs(rank, columns, generator))
+    return Chain(cores, scales, (rows, columns), (rows, 1), (1, columns))
+
+
+def _mpo_chain(weight: Tensor, generator: torch.Generator) -> Chain:
+    rows, columns = weight.shape
+    rank = 5
+    scales = (torch.rand(rows, generator=generator) / 8, None, torch.rand(columns, generator=generator) / 8)
+    cores = (_signs(rows // 4, columns // 4 * rank, generator), _signs(rank * 4, 4, generator))
+    return Chain(cores, scales, (rows, columns), (rows // 4, 4), (columns // 4, 4))
+
+
+def _signs(rows: int, columns: int, generator: torch.Generator) -> Grid:
+    return Grid(torch.randint(0, 2, (1, rows, columns), dtype=torch.uint8, generator=generator))
+
+
+@pytest.fixture(scope="session")
+def make_packed_model(make_block_files: Callable[[Path, Path], list[Path]]) -> Callable[..., Path]:
+    """Return `make(model_directory, directory, *, shard_bytes=..) -> directory`: the model packed without a solver."""
+
+    def make(model_directory: Path, directory: Path, *, shard_bytes: int = 5 * 10**9) -> Path:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            overlay = Overlay.read(make_block_files(model_directory, Path(folder)))
+            source = Source(model_directory, model_directory.name, None)
+            origin = Origin(model_directory.name, None, "sign", "0" * 64)
+            export_packed(Export(source, overlay, origin, shard_bytes=shard_bytes), directory)
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def packed_llama(
+    tiny_llama: Path, make_packed_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A directory with the tiny Llama, packed; read-only by convention."""
+    return make_packed_model(tiny_llama, tmp_path_factory.mktemp("packed") / "llama")

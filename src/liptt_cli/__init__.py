@@ -1,7 +1,7 @@
 """Compress language models to about one bit per weight and below.
 
-Importing this package registers the packed format with transformers: at once if `transformers.quantizers` is there, else
-by a hook when it is imported. So both orders of import work, and nothing heavy is loaded before it is needed.
+Importing this package registers the packed format with transformers: at once if `transformers.quantizers` is there,
+else by a hook when it is imported. So both orders of import work, and nothing heavy is loaded before it is needed.
 """
 
 import importlib

@@ -6,10 +6,11 @@ Layers are merged here, so that a fault in the merged whole still points into th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from liptt_cli.errors import ConfigError, Fault
 
-Plain = dict[str, "Plain"] | list["Plain"] | str | int | float | bool | None
+Plain = Any  # whatever JSON can say: nested dicts and lists of text, numbers, booleans and None
 
 _RIVALS = {"bits_per_weight": "target_size", "target_size": "bits_per_weight"}
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -35,7 +36,8 @@ class RunDirectory:
 
     path: Path
     resolved: Mapping[str, Any]
-    _lock: IO[str] = field(repr=False)
+    origin: Path | None = None
+    _lock: IO[str] | None = field(default=None, repr=False)
 
     def stage(self, name: str) -> Path:
         """Return the folder of a stage, made if it is not there."""
@@ -63,19 +65,37 @@ class RunDirectory:
         with (self.path / "events.jsonl").open("a", encoding="utf8") as file:
             file.write(line + "\n")
 
+    def discard(self) -> None:
+        """Remove the directory and the folders around it that are empty now."""
+        self.release()
+        shutil.rmtree(self.path)
+        for folder in self.path.parents:
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
+
     def release(self) -> None:
         """Unlock the directory."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
-def create(path: Path, *, source: str, rendered: str, resolved: Mapping[str, Any]) -> RunDirectory:
+@dataclass(frozen=True)
+class Written:
+    """A configuration as a run directory keeps it.
+
+    The file that it came from, that file's text, all keys as YAML, and the same as plain values, by
+    which a resumed run is compared.
+    """
+
+    origin: Path
+    source: str
+    rendered: str
+    resolved: Mapping[str, Any]
+
+
+def create(path: Path, written: Written) -> RunDirectory:
     """Make a new run directory and lock it.
-
-    Args:
-        path: where; absent or empty.
-        source: the configuration file's own text.
-        rendered: the resolved configuration as YAML.
-        resolved: the same as plain values, which a resumed run is compared by.
 
     Raises:
         OtherRunError: if there is something already.
@@ -87,11 +107,11 @@ def create(path: Path, *, source: str, rendered: str, resolved: Mapping[str, Any
         )
     path.mkdir(parents=True, exist_ok=True)
     lock = _locked(path)
-    write_bytes(path / "config.source.yaml", source.encode())
-    write_bytes(path / RESOLVED, rendered.encode())
-    facts = {"command": sys.argv, "started": time.time(), "machine": machine(), "config": resolved}
-    write_json(path / MANIFEST, facts)
-    return RunDirectory(path, resolved, lock)
+    write_bytes(path / "config.source.yaml", written.source.encode())
+    write_bytes(path / RESOLVED, written.rendered.encode())
+    facts = {"command": sys.argv, "started": time.time(), "machine": machine(), "origin": str(written.origin)}
+    write_json(path / MANIFEST, {**facts, "config": written.resolved})
+    return RunDirectory(path, written.resolved, written.origin, lock)
 
 
 def reopen(path: Path, *, resolved: Mapping[str, Any] | None = None) -> RunDirectory:
@@ -102,7 +122,7 @@ def reopen(path: Path, *, resolved: Mapping[str, Any] | None = None) -> RunDirec
         OtherRunError: if `resolved` is given and differs; the message lists where.
         RunLockedError: if another process works in it.
     """
-    stored = read_resolved(path)
+    stored, origin = read_manifest(path)
     if resolved is not None:
         differing = differences(stored, resolved)
         if differing:
@@ -115,11 +135,16 @@ def reopen(path: Path, *, resolved: Mapping[str, Any] | None = None) -> RunDirec
     for leftover in path.rglob("*.partial"):
         if leftover.is_file():
             leftover.unlink()
-    return RunDirectory(path, stored, lock)
+    return RunDirectory(path, stored, origin, lock)
 
 
-def read_resolved(path: Path) -> dict[str, Any]:
-    """Return the resolved configuration of a run directory.
+def look_at(path: Path) -> RunDirectory:
+    """Open a run directory without locking it, for processes that only read."""
+    return RunDirectory(path, *read_manifest(path))
+
+
+def read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
+    """Return the resolved configuration of a run directory, and the file that it came from.
 
     Raises:
         InputError: if it has none.
@@ -127,8 +152,8 @@ def read_resolved(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     if not file.exists():
         raise InputError(f"{path} is not a run directory: it has no {MANIFEST}. Start one with `liptt compress --config`")
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf8"))["config"]
-    return found
+    found = json.loads(file.read_text(encoding="utf8"))
+    return found["config"], Path(found["origin"])
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], *, inside: str = "") -> list[str]:

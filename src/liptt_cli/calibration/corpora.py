@@ -174,5 +174,7 @@ def _datasets() -> Any:
     try:
         import datasets  # heavy, and only two corpora and the harness need it
     except ImportError as error:
-        raise MissingExtra(f"the package 'datasets' is needed: {error}; install it with: pip install datasets") from error
+        raise MissingExtra(
+            f"the package 'datasets' is needed: {error}; install it with: pip install datasets"
+        ) from error
     return datasets

@@ -9,9 +9,8 @@ import hashlib
 import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
-
 from pydoc_data.topics import topics
+from typing import Literal
 
 Side = Literal["calibration", "evaluation"]
 

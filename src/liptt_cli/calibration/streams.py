@@ -33,6 +33,10 @@ class Streams:
         """Keep what enters a block."""
         write_file(self._path(name, block), lambda path: save_file({"hidden": hidden.contiguous()}, path))
 
+    def holds(self, block: int) -> bool:
+        """Say whether both streams into a block are there."""
+        return self._path("clean", block).exists() and self._path("prefix", block).exists()
+
     def drop(self, block: int) -> None:
         """Forget what entered a block and all before it."""
         for path in self._folder.glob("*.safetensors"):

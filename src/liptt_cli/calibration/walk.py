@@ -7,7 +7,7 @@ Peak memory is one block and its activations. A resumed walk redoes the block th
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,24 +30,41 @@ class Visit:
     run: "Run"
 
 
-@dataclass(frozen=True)
-class Run:
-    """Runs a block on windows, a batch at a time, with the arguments that the model itself would pass."""
+@dataclass
+class Calls:
+    """How the model calls its blocks (masks, positions), recorded once for each size of batch."""
 
     model: StreamedModel
-    arguments: dict[str, Any]
+    ids: Int[Tensor, "windows tokens"]
+    recorded: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def arguments(self, block: int, *, batch: int) -> dict[str, Any]:
+        """Return the arguments of a block beside the hidden states."""
+        if batch not in self.recorded:
+            self.recorded[batch] = self.model.calls(self.ids[:1].expand(batch, -1))[1]
+            self.model.release()
+        return self.recorded[batch][block]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Runs one block on windows with the arguments that the model itself would pass."""
+
+    calls: Calls
+    number: int
     batch_windows: int
 
-    def batches(self, block: nn.Module, hidden: Hidden) -> Iterator[Float[Tensor, "batch tokens width"]]:
-        """Yield the block's output batch by batch."""
-        for start in range(0, len(hidden), self.batch_windows):
-            yield self.one(block, hidden[start : start + self.batch_windows])
-
-    def one(self, block: nn.Module, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        """Return the block's output on one batch of `batch_windows` windows; gradients flow if enabled."""
-        return self.model.run_block(block, hidden, self.arguments)
+    def on(self, block: nn.Module, hidden: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
+        """Return the block's output on a batch of any size; gradients flow if enabled."""
+        arguments = self.calls.arguments(self.number, batch=len(hidden))
+        return self.calls.model.run_block(block, hidden, arguments)
 
     @torch.no_grad()
+    def batches(self, block: nn.Module, hidden: Hidden) -> Iterator[Float[Tensor, "batch tokens width"]]:
+        """Yield the block's output on all windows, batch by batch."""
+        for start in range(0, len(hidden), self.batch_windows):
+            yield self.on(block, hidden[start : start + self.batch_windows])
+
     def whole(self, block: nn.Module, hidden: Hidden) -> Hidden:
         """Return the block's output on all windows."""
         return torch.cat(list(self.batches(block, hidden)))
@@ -74,26 +91,21 @@ def walk(
 
     A walk that does not `flow` runs no forward: its visits carry no hidden states.
     """
-    batch = divisor_at_most(len(ids), itinerary.batch_windows)
-    arguments: list[dict[str, Any]] = [{}] * model.structure.blocks
-    if itinerary.flows:
-        arguments = model.calls(ids[:batch])[1]
-        if itinerary.first_block == 0:
-            starts = range(0, len(ids), batch)
-            streams.write("clean", 0, torch.cat([model.calls(ids[start : start + batch])[0] for start in starts]))
+    batch, calls = itinerary.batch_windows, Calls(model, ids)
+    if itinerary.flows and itinerary.first_block == 0:
+        starts = range(0, len(ids), batch)
+        streams.write("clean", 0, torch.cat([model.calls(ids[start : start + batch])[0] for start in starts]))
         model.release()
     for number in range(itinerary.first_block, model.structure.blocks):
         with model.block(number) as block:
-            run = Run(model, arguments[number], batch)
+            run = Run(calls, number, batch)
             if itinerary.flows:
                 _visit(number, block, run, streams=streams, work=work)
             else:
                 work(Visit(number, block, None, None, None, run))
 
 
-def _visit(
-    number: int, block: nn.Module, run: Run, *, streams: Streams, work: Callable[[Visit], None]
-) -> None:
+def _visit(number: int, block: nn.Module, run: Run, *, streams: Streams, work: Callable[[Visit], None]) -> None:
     clean, prefix = streams.read("clean", number), streams.read("prefix", number)
     target = run.whole(block, clean)
     streams.write("clean", number + 1, target)
@@ -101,8 +113,3 @@ def _visit(
     work(visit)
     streams.write("prefix", number + 1, run.whole(block, prefix))
     streams.drop(number)
-
-
-def divisor_at_most(count: int, most: int) -> int:
-    """Return the largest divisor of `count` that is at most `most`: all batches then have one shape."""
-    return max(d for d in range(1, min(count, most) + 1) if count % d == 0)

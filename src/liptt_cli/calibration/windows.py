@@ -5,6 +5,7 @@ order of the file. Data-free text (Liu et al. 2023, arXiv:2305.17888, section 2)
 model itself at temperature 1, from the beginning-of-sequence token on.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,13 +98,20 @@ def sampled_from(
 def _continued(
     model: nn.Module, first: Tensor, *, window_tokens: int, end: int | None, generator: torch.Generator
 ) -> Int[Tensor, "count window_tokens"]:
+    """Sample on from first tokens, with the model's own cache of keys and values if it keeps one."""
+    caches = "past_key_values" in inspect.signature(model.forward).parameters
     tokens, cache = [first], None
     while len(tokens) < window_tokens:
-        output = model(input_ids=tokens[-1], past_key_values=cache, use_cache=True)
-        cache = output.past_key_values
+        if caches:
+            output = model(input_ids=tokens[-1], past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
+        else:
+            output = model(input_ids=torch.cat(tokens, dim=1))
         chances = output.logits[:, -1].float().softmax(dim=-1)
         if not chances.isfinite().all():
-            raise IntegrityError("the model's logits are not finite, so no text can be sampled from it; see its weights.")
+            raise IntegrityError(
+                "the model's logits are not finite, so no text can be sampled from it; see its weights."
+            )
         drawn = torch.multinomial(chances, num_samples=1, generator=generator)
         tokens.append(drawn if end is None else torch.where(tokens[-1] == end, first, drawn))
     return torch.cat(tokens, dim=1)

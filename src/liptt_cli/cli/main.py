@@ -8,14 +8,20 @@ from typer.core import TyperGroup
 
 from liptt_cli.cli import screen
 from liptt_cli.cli.boundary import Boundary
+from liptt_cli.cli.compress import compress_command
 from liptt_cli.cli.doctor import doctor_command
+from liptt_cli.cli.evaluate import evaluate_command
 from liptt_cli.cli.methods import methods_command
+from liptt_cli.cli.plan import plan_command
 from liptt_cli.cli.schema import schema_command
 from liptt_cli.cli.validate import validate_command
 from liptt_cli.version import VERSION
 
 _WORK, _HELP = "Work", "Help"
 _COMMANDS = (
+    ("compress", compress_command, _WORK),
+    ("plan", plan_command, _WORK),
+    ("eval", evaluate_command, _WORK),
     ("validate", validate_command, _HELP),
     ("schema", schema_command, _HELP),
     ("methods", methods_command, _HELP),
@@ -63,10 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     typer.main.get_command(app).main(args=arguments, prog_name="liptt")
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         screen.emit(f"liptt {VERSION}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -7,9 +7,10 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import rich.progress
 from rich.console import Console, RenderableType
@@ -64,23 +65,7 @@ def warn(message: str) -> None:
     Console(stderr=True).print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
-class Progress(Protocol):
-    """What a long piece of work tells while it runs; a context manager."""
-
-    def begin(self, title: str, *, total: int) -> None:
-        """Start a piece of `total` steps."""
-
-    def advance(self, message: str = "") -> None:
-        """Finish a step; the message tells what came of it."""
-
-    def __enter__(self) -> Self:
-        """Start to show."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Stop to show."""
-
-
-def progress() -> Progress:
+def progress() -> "Silence":
     """Return bars with the time left on a terminal, a plain line for each step without one, nothing under `-q`."""
     if _level <= QUIET:
         return Silence()
@@ -89,13 +74,19 @@ def progress() -> Progress:
 
 
 class Silence:
-    """A progress that shows nothing."""
+    """A reporter of progress that shows nothing; a context manager, so that a screen is left in order."""
 
-    def begin(self, title: str, *, total: int) -> None:
-        """Start a piece of work."""
+    def begin(self, stage: str, total: int) -> None:
+        """Start a stage of `total` steps."""
 
-    def advance(self, message: str = "") -> None:
-        """Finish a step."""
+    def step(self, message: str) -> None:
+        """Finish a step; the message tells what came of it."""
+
+    def note(self, message: str) -> None:
+        """Say something that is no step."""
+
+    def end(self) -> None:
+        """Finish the stage."""
 
     def __enter__(self) -> Self:
         """Start to show."""
@@ -103,48 +94,58 @@ class Silence:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Stop to show."""
+        self.end()
 
 
 class Lines(Silence):
-    """A plain line on stderr for each step."""
+    """A plain line on stderr for each step, with the time left at the pace so far."""
 
-    def begin(self, title: str, *, total: int) -> None:
-        """Start a piece of work."""
-        self._title, self._total, self._done = title, total, 0
+    def begin(self, stage: str, total: int) -> None:
+        """Start a stage."""
+        self._stage, self._total, self._done, self._started = stage, total, 0, time.monotonic()
 
-    def advance(self, message: str = "") -> None:
+    def step(self, message: str) -> None:
         """Print how far it is."""
         self._done += 1
-        warn(f"{self._title} {self._done}/{self._total} {message}".rstrip())
+        seconds = (time.monotonic() - self._started) / self._done * (self._total - self._done)
+        left = f", {seconds:.0f} s left" if self._done < self._total else ""
+        warn(f"{self._stage} {self._done}/{self._total}{left}: {message}")
+
+    def note(self, message: str) -> None:
+        """Print it."""
+        warn(message)
 
 
 class Bars(Silence):
-    """Rich bars on a terminal, one a piece of work, with the time left and the last step's message."""
+    """A bar on a terminal for each stage, with the time left and the last step's message."""
 
     def __init__(self, console: Console) -> None:
         """Take the console of stderr."""
+        self._console = console
+        self._bars = rich.progress.Progress(console=console)
+
+    def begin(self, stage: str, total: int) -> None:
+        """Show a bar."""
+        self.end()
         self._bars = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("{task.fields[message]}"),
-            console=console,
+            rich.progress.TextColumn("{task.fields[message]}", markup=False),
+            console=self._console,
         )
+        self._task = self._bars.add_task(stage, total=total, message="")
+        self._bars.start()
 
-    def begin(self, title: str, *, total: int) -> None:
-        """Add a bar."""
-        self._task = self._bars.add_task(title, total=total, message="")
-
-    def advance(self, message: str = "") -> None:
-        """Move the newest bar."""
+    def step(self, message: str) -> None:
+        """Move the bar."""
         self._bars.update(self._task, advance=1, message=message)
 
-    def __enter__(self) -> Self:
-        """Start to show."""
-        self._bars.start()
-        return self
+    def note(self, message: str) -> None:
+        """Print it above the bar."""
+        self._console.print(message, markup=False, highlight=False, emoji=False)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Stop to show; the bars stay on the screen."""
+    def end(self) -> None:
+        """Leave the bar as it stands."""
         self._bars.stop()

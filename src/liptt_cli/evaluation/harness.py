@@ -25,6 +25,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks import _yaml_loader as yaml_loader
 from lm_eval.tasks._index import Entry, Kind
 from torch import nn
+from tqdm.std import tqdm  # type: ignore[import-untyped]  # it carries no types
 
 from liptt_cli.calibration.corpora import reading_datasets
 from liptt_cli.errors import ConfigError, InputError
@@ -238,12 +239,18 @@ def _chance(task: Any, samples: Sequence[Mapping[str, Any]]) -> float | None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Send what the harness prints to stderr, and keep its log lines below errors to itself."""
+    """Send what the harness prints to stderr, and keep its bars and its log lines below errors to itself."""
     logger = logging.getLogger("lm_eval")
-    level = logger.level
+    level, started = logger.level, tqdm.__init__
+
+    def start_unseen(bar: Any, *arguments: Any, **options: Any) -> None:
+        started(bar, *arguments, **{**options, "disable": True})
+
     logger.setLevel(logging.ERROR)
+    tqdm.__init__ = start_unseen
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
+        tqdm.__init__ = started
         logger.setLevel(level)

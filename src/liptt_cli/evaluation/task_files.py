@@ -5,7 +5,6 @@ under the data root, or else under the folder of the file and each of its parent
 user's file is never edited and the working directory never changed.
 """
 
-import glob
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ _LOCAL_READERS = frozenset({"json", "csv", "parquet", "text", "arrow"})
 
 
 def find_task_file(spec: str, folders: Sequence[Path]) -> Path | None:
-    """Return the YAML of a task given as a path, with or without its ending, or as FOLDER/NAME; None if there is none."""
+    """Return the YAML of a task given as a path, with or without its ending, or as FOLDER/NAME, if there is one."""
     for folder in folders:
         path = folder / Path(spec).expanduser()
         for candidate in (path, path.with_name(path.name + ".yaml"), path.with_name(path.name + ".yml")):
@@ -69,7 +68,7 @@ def _absolute(files: Any, folders: Sequence[Path], file: Path) -> Any:
         return files
     tried = [folder / str(files) for folder in folders]
     for path in tried:
-        if path.is_file() or (glob.has_magic(str(files)) and glob.glob(str(path))):
+        if path.is_file() or any(path.parent.glob(path.name)):
             return str(path)
     raise InputError(
         f"{file}: data file {files!r} not found; tried {', '.join(map(str, tried))}. "

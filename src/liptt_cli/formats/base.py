@@ -4,7 +4,7 @@ Law: `apply(x) == x @ dense().T`. Codes are uint8 indices when packed, or float 
 when trained; both run through the same lines, so that training and the packed model are one computation.
 """
 
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor
 from liptt_cli.forms.base import Form
 
 
+@runtime_checkable
 class Encoded(Protocol):
     """One compressed weight W of shape (out, in)."""
 

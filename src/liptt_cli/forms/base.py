@@ -6,7 +6,7 @@ A form lists its sections in the order of the blob; each starts at a multiple of
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 Storage = Literal["index", "float16", "bfloat16", "float32"]
 
@@ -58,6 +58,7 @@ class Operations:
         )
 
 
+@runtime_checkable
 class Form(Protocol):
     """What is stored of one weight of `shape` (out, in)."""
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.quantizers import HfQuantizer, register_quantizer
+from transformers.quantizers.auto import register_quantizer
+from transformers.quantizers.base import HfQuantizer
 
 from liptt_cli.errors import IntegrityError
 from liptt_cli.hf.config import LipttConfig
@@ -17,7 +18,7 @@ from liptt_cli.packing.section import METHOD, check_version
 
 
 @register_quantizer(METHOD)
-class LipttQuantizer(HfQuantizer):  # type: ignore[misc]  # transformers' base class is untyped
+class LipttQuantizer(HfQuantizer):
     """Loads, keeps frozen, saves and densifies packed linears; it never compresses a model by itself."""
 
     requires_calibration = True

@@ -1,7 +1,7 @@
 """A packed linear: one blob of bytes, and the torch meaning of what it stands for.
 
-A leaf that holds its tensors itself, so that accelerate can offload it; nothing in it is trained (tuning thaws the value).
-The blob is unpacked at every call: memory stays that of the bits. Gradients reach the input.
+A leaf that holds its tensors itself, so that accelerate can offload it. Nothing in it is trained: tuning thaws the
+value. The blob is unpacked at every call, so memory stays that of the bits. Gradients reach the input.
 """
 
 import torch
@@ -31,7 +31,7 @@ class PackedLinear(nn.Module):
     def forward(self, x: Float[Tensor, "*lead in"]) -> Float[Tensor, "*lead out"]:
         """Apply the weight by its cheap route, then add the bias."""
         y = self.value().apply(x)
-        return y if self.bias is None else y + self.bias
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def to_linear(self, dtype: torch.dtype) -> nn.Linear:
         """Return the plain linear with the same meaning."""

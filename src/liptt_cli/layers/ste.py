@@ -25,9 +25,7 @@ def sign(latent: Float[Tensor, "*shape"], *, kind: Kind, slope: float = 1.0) -> 
 
 
 def store(values: Float[Tensor, "*shape"], dtype: torch.dtype = torch.float16) -> Float[Tensor, "*shape"]:
-    """Return what a file of `dtype` would hold of the values, in their own dtype, with the gradient of identity."""
-    if values.dtype == dtype:
-        return values
+    """Return what a file of `dtype` would hold of the values, in their own dtype: a copy, with identity's gradient."""
     return cast(Tensor, _Store.apply(values, dtype))  # type: ignore[no-untyped-call]  # torch leaves apply untyped
 
 
@@ -52,7 +50,7 @@ class _Sign(torch.autograd.Function):
 class _Store(torch.autograd.Function):
     @staticmethod
     def forward(_ctx: Any, values: Tensor, dtype: torch.dtype) -> Tensor:
-        return values.to(dtype).to(values.dtype)
+        return values.to(dtype, copy=True).to(values.dtype)
 
     @staticmethod
     def backward(_ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -74,3 +74,13 @@ def _vectors(module: nn.Module) -> list[nn.Parameter]:
     own = list(module.parameters(recurse=False))
     vectors = all(parameter.ndim == 1 and parameter.is_floating_point() for parameter in own)
     return own if vectors and not list(module.children()) else []
+
+
+def trained_outside(model: nn.Module, linears: Collection[str], *, prefix: str = "") -> dict[str, Tensor]:
+    """Return the parameters that trained and belong to none of the named linears, under `prefix` + name."""
+    inside = tuple(f"{name}." for name in linears)
+    return {
+        f"{prefix}{name}": parameter.detach()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and not name.startswith(inside)
+    }

@@ -102,7 +102,7 @@ class DenseLatent(Latent):
     def __init__(self, value: Dense, start: "_Start") -> None:
         """Start at the stored numbers, in float32."""
         super().__init__()
-        self.values = nn.Parameter(value.values.float(), requires_grad="weights" in start.train)
+        self.values = nn.Parameter(value.values.to(torch.float32, copy=True), requires_grad="weights" in start.train)
         self.stored = value.stored
 
     def view(self) -> Dense:
@@ -229,7 +229,8 @@ def _starting_latent(value: Grid, source: Tensor | None) -> Tensor:
         return own
     mean = source.float().abs().mean()
     if source.numel() != own.numel() or not torch.isfinite(mean):
-        raise ValueError(f"sources of shape {tuple(source.shape)}, mean magnitude {mean:g}, for {tuple(own.shape)} codes")
+        shapes = f"{tuple(source.shape)} for codes {tuple(own.shape)}"
+        raise ValueError(f"a source of shape {shapes}, its mean magnitude {mean:g}")
     latent = source.float().reshape(own.shape) / torch.where(mean > 0, mean, 1.0)
     edge = torch.where(own > 0, 0.0, -torch.finfo(torch.float32).tiny)
     return torch.where((latent >= 0) == (own > 0), latent, edge)

@@ -9,6 +9,7 @@ do not overlap and each scores all its tokens but the first, which has nothing b
 is over windows, which is honest for windows that do not overlap and optimistic for those that do.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -79,7 +80,9 @@ def measure_perplexity(
     nats = torch.cat(found)
     if not nats.isfinite().all():
         first = int((~nats.isfinite()).nonzero()[0])
-        raise DivergenceError(f"window {first} of {count} costs {nats[first].item()} nats; the model's weights are broken.")
+        raise DivergenceError(
+            f"window {first} of {count} costs {nats[first].item()} nats; the model's weights are broken."
+        )
     error = float(nats.std() / math.sqrt(count)) if count > 1 else None
     return Perplexity("", count * scored, float(nats.mean()), error, window_tokens, stride, nats.tolist())
 
@@ -92,7 +95,8 @@ def overlapping(
 
 
 def _window_nats(model: nn.Module, tokens: Int[Tensor, "batch length"], *, scored: int) -> Float[Tensor, " batch"]:
-    logits = model(input_ids=tokens, use_cache=False).logits[:, -scored - 1 : -1]
+    options = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+    logits = model(input_ids=tokens, **options).logits[:, -scored - 1 : -1]
     targets = tokens[:, -scored:].to(logits.device)
     costs = [cross_entropy(row.float(), target, reduction="none") for row, target in zip(logits, targets, strict=True)]
     return torch.stack(costs).double().mean(dim=1)

@@ -9,7 +9,7 @@ import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -77,7 +77,7 @@ class Structure:
         return {**asdict(self), "sites": [{**asdict(site), "shape": list(site.shape)} for site in self.sites]}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, values: Mapping[str, Any]) -> "Structure":
         """Rebuild from what `to_json` gave."""
         sites = tuple(Site(**{**site, "shape": tuple(site["shape"])}) for site in values["sites"])
         return cls(**{**values, "sites": sites})
@@ -184,7 +184,9 @@ def select(structure: Structure, include: Sequence[str], skip: Sequence[str]) ->
         raise ConfigError(*idle)
     kept = tuple(site for site in structure.sites if _matches(site.name, include) and not _matches(site.name, skip))
     if not kept:
-        raise ConfigError(Fault("load.skip", f"{list(skip)} skips every linear that load.include keeps; nothing is left"))
+        raise ConfigError(
+            Fault("load.skip", f"{list(skip)} skips every linear that load.include keeps; nothing is left")
+        )
     return replace(structure, sites=kept, covered_parameters=sum(site.weights for site in kept))
 
 

@@ -47,7 +47,9 @@ def record(blocks: Sequence[nn.Module], forward: Callable[[], object], *, extras
         def see(*args: Any, **kwargs: Any) -> Any:
             hidden, arguments = _by_name(own, args, kwargs)
             if number != len(recording.arguments):
-                raise ModelError(f"block {number} was called as number {len(recording.arguments)}; blocks must be in order")
+                raise ModelError(
+                    f"block {number} was called as number {len(recording.arguments)}; blocks must be in order"
+                )
             recording.hidden[:] = recording.hidden or [hidden]
             recording.arguments.append(arguments)
             if number == len(blocks) - 1:

@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeAlias
 import huggingface_hub
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.utils import logging as hub_logging
+from huggingface_hub.utils.tqdm import disable_progress_bars
 from safetensors import SafetensorError
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -33,6 +35,10 @@ from liptt_cli.models.shards import Shards, require_finite
 ModelConfig: TypeAlias = PretrainedConfig
 Tokenizer: TypeAlias = PreTrainedTokenizerBase
 WholeModel: TypeAlias = PreTrainedModel
+
+# transformers leaves these untyped
+CausalModels: Any = AutoModelForCausalLM
+TransformersLogging: Any = transformers_logging
 
 RUN_CONFIG = "config.resolved.yaml"
 RUN_MODEL = "model"
@@ -71,15 +77,17 @@ def locate(model: str, *, revision: str | None = None, near: Path | None = None,
     if directory is None:
         if not HUB_ID.fullmatch(model) or written.is_file():
             raise ModelError(
-                f"{model}: no such directory (looked in {', '.join(str(place.absolute().parent) for place in places)}), "
+                f"{model}: no such directory (looked in {', '.join(str(place.absolute().parent) for place in places)}) "
                 "and not a hub id of the form owner/name."
             )
         snapshot = _fetched(model, revision, weights=weights)
         return Source(snapshot, model, snapshot.name)  # a snapshot's folder is named by its commit
     if revision is not None:
         raise ConfigError(
-            Fault("revision", f"{revision!r} given for the local directory {directory}; only a hub id has revisions: "
-                  "set revision to null")
+            Fault(
+                "revision",
+                f"{revision!r} given for the local directory {directory}; set revision to null, only hub ids have one",
+            )
         )
     return Source(_checked(_model_folder(directory), weights=weights), directory.name, None)
 
@@ -120,7 +128,7 @@ def load_model(source: Source, *, dtype: torch.dtype, trust_remote_code: bool = 
     quiet_transformers()
     Shards(source.path)  # refuses truncated shards and wrong indexes with the file's name
     with _explained(source):
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = CausalModels.from_pretrained(
             source.path,
             dtype=dtype,
             trust_remote_code=trust_remote_code,
@@ -131,8 +139,8 @@ def load_model(source: Source, *, dtype: torch.dtype, trust_remote_code: bool = 
         if report.get(kind):
             keys = sorted(str(key) for key in report[kind])
             raise ModelError(
-                f"{source.path}: {kind.replace('_', ' ')} ({len(keys)}): {', '.join(keys[:3])}; weights and config.json "
-                "do not belong together. Save or download the model again."
+                f"{source.path}: {kind.replace('_', ' ')} ({len(keys)}): {', '.join(keys[:3])}; weights and "
+                "config.json do not belong together. Save or download the model again."
             )
     for name, parameter in model.named_parameters():
         require_finite(parameter.detach(), name=name, place=source.path)
@@ -148,7 +156,7 @@ def empty_model(source: Source, *, dtype: torch.dtype, trust_remote_code: bool =
     """
     config = read_config(source, trust_remote_code)
     with _explained(source), _parameters_on_meta():
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
+        model = CausalModels.from_config(config, dtype=dtype, trust_remote_code=trust_remote_code)
     empty: WholeModel = model.eval().requires_grad_(False)
     return empty
 
@@ -175,16 +183,16 @@ def compute_dtype(
 
 def quiet_transformers() -> None:
     """Keep the warnings and progress bars of transformers and the hub off stderr; what matters is raised by us."""
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    huggingface_hub.utils.disable_progress_bars()
-    huggingface_hub.utils.logging.set_verbosity_error()
+    TransformersLogging.set_verbosity_error()
+    TransformersLogging.disable_progress_bar()
+    disable_progress_bars()
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the hub leaves it untyped
 
 
 def _multiplies_bfloat16() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
@@ -271,7 +279,7 @@ def _parameters_on_meta() -> Iterator[None]:
             return None  # keeps it, so that tied parameters stay one
         return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
-    handle = register_module_parameter_registration_hook(move)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    handle = register_module_parameter_registration_hook(move)  # type: ignore[arg-type]  # torch: a hook may return one
     try:
         yield
     finally:

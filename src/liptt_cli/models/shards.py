@@ -1,8 +1,8 @@
 """The tensors of a model directory, read one by one from its safetensors files.
 
 Opening reads every header, so that a truncated shard, or an index that promises what its files do not hold, is refused
-before any work is done; tensors are read only when they are asked for. Names may differ from the file's by the prefix of
-the base model (`layers.0.x` saved, `model.layers.0.x` asked), as transformers allows.
+before any work is done; tensors are read only when they are asked for. Names may differ from the file's by the prefix
+of the base model (`layers.0.x` saved, `model.layers.0.x` asked), as transformers allows.
 """
 
 import json

@@ -61,6 +61,7 @@ class StreamedModel:
             )
         self._block_path, self._blocks = find_block_list(self._skeleton)
         self._outside: list[Place] = []
+        self._filled: set[str] = set()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -90,7 +91,7 @@ class StreamedModel:
             The arguments serve every batch of the same shape.
         """
         self._fill_outside(head=False)
-        recording = record(self._blocks, lambda: self._forward(ids), extras=self._extras)
+        recording = record(list(self._blocks), lambda: self._forward(ids), extras=self._extras)
         return recording.hidden[0], recording.arguments
 
     @contextmanager
@@ -127,7 +128,7 @@ class StreamedModel:
         """
         extras = self._extras
         self._fill_outside(head=True)
-        with handing_on(self._blocks, hidden, extras=extras):
+        with handing_on(list(self._blocks), hidden, extras=extras):
             logits: Tensor = self._forward(ids).logits
         return logits
 
@@ -135,6 +136,7 @@ class StreamedModel:
         """Give back the memory of embeddings, norm and head; they are read again when they are needed."""
         _take_back(self._outside)
         self._outside = []
+        self._filled = set()
 
     def block_parameter_names(self, number: int) -> tuple[str, ...]:
         """Return the names of a block's stored tensors, as the model calls them."""
@@ -155,7 +157,8 @@ class StreamedModel:
 
     @cached_property
     def _head_path(self) -> str | None:
-        head = self._skeleton.get_output_embeddings()
+        skeleton: Any = self._skeleton  # transformers leaves the method untyped
+        head = skeleton.get_output_embeddings()
         return next((path for path, module in self._skeleton.named_modules() if module is head), None)
 
     def _forward(self, ids: Int[Tensor, "batch tokens"]) -> Any:
@@ -168,11 +171,12 @@ class StreamedModel:
         return torch.zeros(1, PROBE_TOKENS, dtype=torch.int64)
 
     def _fill_outside(self, *, head: bool) -> None:
-        """Read what lies outside of the blocks and is still on meta, the head only if it is wanted."""
-        empty = [tied for tied in self._outside_ties() if _tensor(self._skeleton, tied[0]).is_meta]
+        """Read what lies outside of the blocks and was not read yet, the head only if it is wanted."""
+        empty = [tied for tied in self._outside_ties() if not self._filled.issuperset(tied)]
         if not head and self._head_path is not None:
             empty = [tied for tied in empty if not all(name.startswith(f"{self._head_path}.") for name in tied)]
         self._outside += self._fill(self._skeleton, empty, "")
+        self._filled.update(name for tied in empty for name in tied)
 
     def _outside_ties(self) -> list[Tied]:
         ties = self._ties(self._skeleton, "")
@@ -216,7 +220,9 @@ class StreamedModel:
             owner._buffers[leaf] = value.detach().to(old.dtype)
             return []
         if not isinstance(value, nn.Parameter):
-            raise ModelError(f"{self.source.path}: tensor {path!r} holds {value.dtype}, not weights; is it packed already?")
+            raise ModelError(
+                f"{self.source.path}: tensor {path!r} holds {value.dtype}, not weights; is it packed already?"
+            )
         owner._parameters[leaf] = value
         return [Place(owner, leaf, value)]
 
@@ -228,9 +234,7 @@ def _owner(module: nn.Module, path: str) -> tuple[nn.Module, str]:
 
 def _tensor(module: nn.Module, path: str) -> Tensor:
     owner, leaf = _owner(module, path)
-    tensor = owner._parameters.get(leaf)
-    if tensor is None:
-        tensor = owner._buffers[leaf]
+    tensor = {**owner._buffers, **owner._parameters}[leaf]
     if tensor is None:
         raise ModelError(f"{path} is not a tensor of {type(module).__name__}")
     return tensor

@@ -1,13 +1,14 @@
-"""A packed model on disk: written from the source's files and an overlay, and verified byte by byte. Torch-free.
+"""A packed model on disk: written from the source's files and an overlay, and verified byte by byte.
 
 Tensors are copied as bytes, one at a time, in the dtype that they have; a compressed linear's blob takes the place of
 its `<linear>.weight`. `config.json` gets the section that says what each blob is, `liptt.json` comes last.
 """
 
 import fnmatch
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,11 @@ from typing import Any
 from liptt_cli.errors import IntegrityError
 from liptt_cli.forms.base import blob_bytes
 from liptt_cli.packing.card import card
+from liptt_cli.packing.manifest import NAME as MANIFEST
 from liptt_cli.packing.manifest import Manifest, Totals, linears_of, operations_of, read_manifest
 from liptt_cli.packing.overlay import Overlay, resolve
-from liptt_cli.packing.section import Origin, make_section, read_forms
-from liptt_cli.packing.tensor_file import (
-    ELEMENT_BYTES,
-    Piece,
-    Written,
-    read_header,
-    read_span,
-    write_pieces,
-    write_shards,
-    write_text,
-)
+from liptt_cli.packing.section import Origin, make_section
+from liptt_cli.packing.tensor_file import Piece, Written, read_header, read_span, write_shards, write_text
 
 COMPANIONS = (
     *("tokenizer*.json", "*.model", "vocab.json", "vocab.txt", "merges.txt", "special_tokens_map.json"),
@@ -56,14 +49,14 @@ def write_packed(
     Raises:
         IntegrityError: if the overlay holds a tensor that the source does not have, or of another shape.
     """
-    dense = _headers(source)
+    dense = headers(source)
     pieces = laid_over(dense, overlay)
     files = write_shards(directory, pieces, shard_bytes=shard_bytes)
     weight_bytes = sum(written.bytes for name, written in files.items() if name.endswith(".safetensors"))
     home = source[0].parent
     untouched = [name.removesuffix(".weight") for name, piece in _kept(dense, overlay).items() if len(piece.shape) == 2]
     section = make_section(overlay.forms, origin=origin, untouched=sorted(untouched))
-    files["config.json"] = _write_config(directory, home, {"dtype": origin.dtype, "quantization_config": section})
+    files["config.json"] = write_config(home, directory, {"dtype": origin.dtype, "quantization_config": section})
     files |= copy_companions(home, directory)
     cost, linears = operations_of(overlay.forms), linears_of(overlay.forms)
     totals = Totals(
@@ -81,29 +74,6 @@ def write_packed(
     return manifest
 
 
-def write_dense(
-    directory: Path, *, packed: Path, dense: Callable[[str], Piece], section_free: dict[str, Any], shard_bytes: int
-) -> dict[str, Written]:
-    """Write a packed model as a plain one into an existing, empty directory.
-
-    Args:
-        directory: to be filled.
-        packed: the packed model.
-        dense: the matrix of a compressed linear, by the linear's name.
-        section_free: the `config.json` without its `quantization_config`.
-        shard_bytes: largest weight file.
-    """
-    overlay = Overlay.of_packed(packed)
-    stored = _headers(sorted(packed.glob("*.safetensors")))
-    pieces = dict(stored)
-    for linear in overlay.forms:
-        name = resolve(f"{linear}.weight", stored)
-        pieces[str(name)] = replace(dense(linear), name=str(name))
-    files = write_shards(directory, list(pieces.values()), shard_bytes=shard_bytes)
-    files["config.json"] = write_text(directory / "config.json", json.dumps(section_free, indent=2) + "\n")
-    return files | copy_companions(packed, directory)
-
-
 def verify_files(directory: Path) -> Manifest:
     """Check every file of a packed model against its manifest, and every blob against its form.
 
@@ -118,13 +88,17 @@ def verify_files(directory: Path) -> Manifest:
         path.name for path in directory.iterdir() if _is_any(path.name, _WEIGHTS) and path.name not in manifest.files
     )
     if strange:
-        raise IntegrityError(f"{directory / strange[0]}: not written by the export; remove it, it could be loaded instead")
+        raise IntegrityError(f"{directory / strange[0]}: not of this model, but could be loaded instead; remove it")
     overlay = Overlay.of_packed(directory)
     if linears_of(overlay.forms) != dict(manifest.linears):
-        raise IntegrityError(f"{directory / 'liptt.json'}: its bytes of the linears are not those of config.json's forms")
+        raise IntegrityError(
+            f"{directory / MANIFEST}: its linears are not those of config.json; export the model again"
+        )
     payload = sum(blob_bytes(form) for form in overlay.forms.values())
     if payload != manifest.totals.payload_bytes:
-        raise IntegrityError(f"{directory / 'liptt.json'}: payload of {manifest.totals.payload_bytes} bytes, found {payload}")
+        raise IntegrityError(
+            f"{directory / MANIFEST}: says {manifest.totals.payload_bytes} payload bytes, found {payload}"
+        )
     return manifest
 
 
@@ -155,3 +129,47 @@ def copy_companions(source: Path, directory: Path) -> dict[str, Written]:
             shutil.copyfile(path, directory / path.name)
             copied[path.name] = _measured(path)
     return copied
+
+
+def write_config(source: Path, directory: Path, changes: Mapping[str, Any]) -> Written:
+    """Write `config.json` with some keys set; None leaves a key out."""
+    config = json.loads((source / "config.json").read_text(encoding="utf8")) | dict(changes)
+    older_names = {"torch_dtype"}  # of dtype
+    left_out = older_names | {key for key, value in changes.items() if value is None}
+    kept = {key: value for key, value in config.items() if key not in left_out}
+    return write_text(directory / "config.json", json.dumps(kept, indent=2) + "\n")
+
+
+def headers(files: Sequence[Path]) -> dict[str, Piece]:
+    """Return the tensors of safetensors files, not yet read, by name."""
+    found: dict[str, Piece] = {}
+    for file in files:
+        found |= read_header(file)[0]
+    return found
+
+
+def _kept(dense: Mapping[str, Piece], overlay: Overlay) -> dict[str, Piece]:
+    blobs = {resolve(f"{linear}.weight", dense) for linear in overlay.forms}
+    return {name: piece for name, piece in dense.items() if name not in blobs}
+
+
+def _check_file(path: Path, expected: Written) -> None:
+    if not path.is_file():
+        raise IntegrityError(f"{path}: missing; copy or export the model again")
+    found = path.stat().st_size
+    if found != expected.bytes:
+        raise IntegrityError(f"{path}: {found} bytes, but {expected.bytes} were written; copy or export it again")
+    if _measured(path) != expected:
+        raise IntegrityError(f"{path}: changed since it was written (its sha256 differs); copy or export it again")
+
+
+def _measured(path: Path) -> Written:
+    digest, total = hashlib.sha256(), 0
+    for chunk in read_span(path, start=0, stop=path.stat().st_size):
+        digest.update(chunk)
+        total += len(chunk)
+    return Written(total, digest.hexdigest())
+
+
+def _is_any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

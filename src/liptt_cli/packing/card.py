@@ -25,7 +25,8 @@ Without the import, loading fails on purpose instead of running on random weight
 | honest bits per weight of the compressed linears | {bits:.3f} ({payload:,} bytes for {weights:,} weights) |
 | all weight files | {file_bytes:,} bytes |
 | the source's weight files | {dense:,} bytes; in bfloat16 {bf16:,} bytes |
-| operations a token in the compressed linears | {additions:,} sign additions, {multiplications:,} multiplications; dense {weights:,} multiplications |
+| a token in the compressed linears | {additions:,} sign additions, {multiplications:,} multiplications |
+| the same, dense | {weights:,} multiplications |
 | compressed linears | {linears} |
 | format version, written by | {format_version}, liptt {version} |
 

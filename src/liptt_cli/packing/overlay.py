@@ -19,7 +19,7 @@ from liptt_cli.formats.base import Encoded
 from liptt_cli.forms.base import Form, blob_bytes
 from liptt_cli.forms.read import form_from_json
 from liptt_cli.packing.blob import unpack
-from liptt_cli.packing.section import read_forms
+from liptt_cli.packing.section import read_forms, read_section
 from liptt_cli.packing.tensor_file import Piece, read_header
 
 _LATENT = re.compile(r"\.latent\.\d+$")
@@ -65,7 +65,7 @@ class Overlay:
             IntegrityError: if a weight file or `config.json` is corrupt or disagrees with the other.
             FormatVersionError: if the model is of a newer format.
         """
-        forms = read_forms(json.loads((directory / "config.json").read_text(encoding="utf8"))["quantization_config"])
+        forms = read_forms(read_section(directory))
         pieces: dict[str, Piece] = {}
         for file in sorted(directory.glob("*.safetensors")):
             pieces |= read_header(file)[0]
@@ -85,7 +85,7 @@ class Overlay:
                 raise IntegrityError(f"{linear}: a form, but no tensor {linear}.weight; the file is not whole")
             if piece.dtype != "U8" or piece.bytes != blob_bytes(form):
                 raise IntegrityError(
-                    f"{linear}: its blob has {piece.bytes} bytes of {piece.dtype}, its form asks for {blob_bytes(form)} of U8"
+                    f"{linear}: a blob of {piece.bytes} bytes of {piece.dtype}, but its form asks for {blob_bytes(form)}"
                 )
         return self
 

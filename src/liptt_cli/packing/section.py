@@ -6,9 +6,10 @@ Equal forms are written once, under a short name; `layers` says which linear has
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from liptt_cli.errors import FormatVersionError
+from liptt_cli.errors import FormatVersionError, IntegrityError, ModelError
 from liptt_cli.forms.base import Form
 from liptt_cli.forms.read import form_from_json
 
@@ -51,6 +52,26 @@ def make_section(forms: Mapping[str, Form], *, origin: Origin, untouched: list[s
     }
 
 
+def read_section(directory: Path) -> dict[str, Any]:
+    """Return the section of a directory's `config.json`.
+
+    Raises:
+        ModelError: if there is no `config.json`, or it is not that of a packed model.
+        IntegrityError: if it cannot be read.
+    """
+    file = directory / "config.json"
+    if not file.is_file():
+        raise ModelError(f"{directory}: no config.json; give a directory that `liptt compress` or `liptt export` wrote")
+    try:
+        section = json.loads(file.read_bytes()).get("quantization_config") or {}
+    except (ValueError, AttributeError) as error:
+        raise IntegrityError(f"{file}: no readable JSON ({error}); copy or export the model again") from error
+    if section.get("quant_method") != METHOD:
+        raise ModelError(f"{directory}: not a model packed by liptt; make one with `liptt compress`")
+    found: dict[str, Any] = section
+    return found
+
+
 def read_forms(section: Mapping[str, Any]) -> dict[str, Form]:
     """Return the form of each compressed linear.
 
@@ -70,6 +91,6 @@ def check_version(version: object, *, place: str) -> None:
     """
     if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
         raise FormatVersionError(
-            f"{place}: format_version is {version!r}, but this liptt reads 1 to {FORMAT_VERSION}; "
+            f"{place}: format_version is {version!r}, but this liptt reads at most {FORMAT_VERSION}; "
             "upgrade it (pip install --upgrade liptt) to load this model"
         )

@@ -1,7 +1,7 @@
-"""Safetensors files read by their headers and written tensor by tensor: memory holds one tensor, not one shard. Torch-free.
+"""Safetensors files read by their headers and written tensor by tensor: memory holds one, not a shard. Torch-free.
 
-A file is eight bytes of header length, a JSON header, then the tensors end to end. Wide dtypes go first, as the format's
-own writer does, so that each tensor lies at a multiple of its element.
+A file is eight bytes of header length, a JSON header, then the tensors end to end. Wide dtypes go first, as with the
+format's own writer, so that each tensor lies at a multiple of its element.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def write_shards(directory: Path, pieces: Sequence[Piece], *, shard_bytes: int) 
     shards = split(pieces, shard_bytes=shard_bytes)
     if len(shards) == 1:
         return {SINGLE: write_pieces(directory / SINGLE, shards[0])}
-    written, weight_map = {}, {}
+    written: dict[str, Written] = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         written[name] = write_pieces(directory / name, shard)
@@ -142,7 +144,8 @@ def read_span(path: Path, *, start: int, stop: int) -> Iterator[bytes]:
 
 def _piece(path: Path, name: str, data: Mapping[str, Any], *, start: int) -> Piece:
     first, last = data["data_offsets"]
-    piece = Piece(name, data["dtype"], tuple(data["shape"]), lambda: read_span(path, start=start + first, stop=start + last))
+    read = partial(read_span, path, start=start + first, stop=start + last)
+    piece = Piece(name, data["dtype"], tuple(data["shape"]), read)
     if piece.bytes != last - first:
         raise ValueError(name)
     return piece

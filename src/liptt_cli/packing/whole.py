@@ -25,7 +25,9 @@ def whole_directory(directory: Path, *, replace: bool = False) -> Iterator[Path]
         ResourceError: if the disk is full.
     """
     if directory.exists() and not replace:
-        raise ConfigError(Fault("--output", f"{directory} exists already; give another directory, or --force to replace it"))
+        raise ConfigError(
+            Fault("--output", f"{directory} exists already; give another directory, or --force to replace it")
+        )
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     made = _missing_parents(directory)

@@ -66,15 +66,23 @@ class Plan:
         return [_row(site, self.forms[site.name]) for site in self.sites]
 
 
-def structure(config: RunConfig, model: ModelShape) -> Plan:
-    """Give each selected linear its form under the configuration's dial.
+def chosen_sites(config: RunConfig, model: ModelShape) -> tuple[SiteShape, ...]:
+    """Return the sites that `load.include` and `load.skip` leave.
+
+    Raises:
+        ConfigError: if a glob matches nothing.
+    """
+    names = select([s.name for s in model.sites], include=config.load.include, skip=config.load.skip)
+    return tuple(site for site in model.sites if site.name in names)
+
+
+def structure(config: RunConfig, model: ModelShape, sites: Sequence[SiteShape]) -> Plan:
+    """Give each of the chosen sites its form under the configuration's dial.
 
     Raises:
         ShapeError: if a linear does not factor as asked; the message begins with its name.
         BudgetError: if the dial cannot be met, or the recipe has none.
     """
-    names = select([s.name for s in model.sites], include=config.load.include, skip=config.load.skip)
-    sites = tuple(site for site in model.sites if site.name in names)
     ladders = _ladders(config, sites)
     budget = _budget_bytes(config, model, sites)
     if budget is None:

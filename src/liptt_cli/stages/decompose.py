@@ -13,10 +13,10 @@ from liptt_cli.stages.job import Job
 
 def run(job: Job) -> dict[str, Any]:
     """Return the form of each linear, and the price."""
-    job.reporter.begin("decompose", 1)
-    plan = structure(job.config, _shape(job))
-    job.reporter.step(f"{plan.bits_per_weight:.4f} bits per weight, {plan.payload_bytes:,} bytes")
-    job.reporter.end()
+    job.reporter.begin("decompose", total=1)
+    model = _shape(job)
+    plan = structure(job.config, model, model.sites)
+    job.reporter.advance(f"{plan.bits_per_weight:.4f} bits per weight, {plan.payload_bytes:,} bytes")
     return {"forms": {name: form.to_json() for name, form in plan.forms.items()}, **_price(plan)}
 
 

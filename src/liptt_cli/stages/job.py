@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -23,23 +23,16 @@ from liptt_cli.run_directory import RunDirectory
 OUTSIDE = "outside.safetensors"
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Where progress goes: a bar with an ETA on a terminal, plain lines elsewhere."""
 
-    def begin(self, stage: str, total: int) -> None:
-        """Start a stage of `total` steps."""
+    def begin(self, title: str, *, total: int) -> None:
+        """Start a piece of work of `total` steps."""
         ...
 
-    def step(self, message: str) -> None:
-        """Finish one step."""
-        ...
-
-    def note(self, message: str) -> None:
-        """Say something that is no step."""
-        ...
-
-    def end(self) -> None:
-        """Finish the stage."""
+    def advance(self, message: str = "") -> None:
+        """Finish a step; the message tells what came of it."""
         ...
 
 

@@ -20,23 +20,29 @@ from liptt_cli.stages.job import Job
 
 def run(job: Job) -> dict[str, Any]:
     """Write the windows and return what is known of model and text."""
-    job.reporter.begin("load", 3)
+    job.reporter.begin("load", total=3)
     model = StreamedModel(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)
     structure = select(model.structure, job.config.load.include, job.config.load.skip)
-    job.reporter.step(f"{len(structure.sites)} linears in {structure.blocks} blocks, {structure.coverage:.1%} of their weights")
+    job.reporter.advance(f"{len(structure.sites)} linears in {structure.blocks} blocks, {structure.coverage:.1%} of their weights")
     ids, corpus = _windows(job, model.config)
     path = job.run.stage("load") / "windows.safetensors"
     write_file(path, lambda partial: save_file({"ids": ids.to(torch.int32)}, partial))
-    job.reporter.step(f"{len(ids)} windows of {ids.shape[1]} tokens from {corpus['name']}")
+    job.reporter.advance(f"{len(ids)} windows of {ids.shape[1]} tokens from {corpus['name']}")
+    _refuse_broken_weights(model)
     hashes = {path.name: file_sha256(path) for path in sorted(job.source.path.glob("*.safetensors"))}
-    job.reporter.step("weights hashed")
-    job.reporter.end()
+    job.reporter.advance("all weights are finite, and hashed")
     return {
         "source": {"name": job.source.name, "revision": job.source.revision, "sha256": hashes},
         "corpus": corpus,
         "structure": structure.to_json(),
         "dtype": str(job.dtype).removeprefix("torch."),
     }
+
+
+def _refuse_broken_weights(model: StreamedModel) -> None:
+    """Read every tensor once, so that a NaN is refused now and not hours later."""
+    for name in model.shards.names():
+        model.shards.read([name], dtype=model.dtype)
 
 
 def _windows(job: Job, model_config: Any) -> tuple[Int[Tensor, "windows tokens"], dict[str, Any]]:

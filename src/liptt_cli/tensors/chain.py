@@ -48,3 +48,13 @@ def as_matrix(core: Core) -> Float[Tensor, "left_out in_right"]:
 def identity_core(bond: int, *, like: Tensor) -> Core:
     """Return the empty chain on a bond: the unit core with modes 1."""
     return torch.eye(bond, dtype=like.dtype, device=like.device).reshape(bond, 1, 1, bond)
+
+
+def to_modes(
+    matrix: Float[Tensor, "out in"], *, out_modes: Sequence[int], in_modes: Sequence[int]
+) -> Float[Tensor, "*modes"]:
+    """Return the tensor of order d whose axis k runs over (out mode k, in mode k), row-major."""
+    count = len(out_modes)
+    order = [axis for k in range(count) for axis in (k, count + k)]
+    paired = matrix.reshape(*out_modes, *in_modes).permute(order)
+    return paired.reshape([m * n for m, n in zip(out_modes, in_modes, strict=True)])

@@ -87,4 +87,5 @@ def _channel_rms(values: Float[Tensor, "windows positions width"]) -> Float[Tens
 
 
 def _unit(vector: Float[Tensor, "windows length 1"]) -> Float[Tensor, "windows length 1"]:
-    return vector / vector.norm(dim=1, keepdim=True).clamp_min(torch.finfo(vector.dtype).tiny)
+    length: Tensor = torch.linalg.vector_norm(vector, dim=1, keepdim=True)
+    return vector / length.clamp_min(torch.finfo(vector.dtype).tiny)

@@ -6,7 +6,7 @@ mean over windows, so that the mean over equal batches, or over processes, is th
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +28,7 @@ class Trace:
     hidden: Hidden = field(default_factory=dict)
 
 
+@runtime_checkable
 class Objective(Protocol):
     """One term of a loss."""
 

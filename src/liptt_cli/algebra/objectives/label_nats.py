@@ -19,7 +19,7 @@ class LabelNats:
     kind: ClassVar[str] = "label_nats"
     needs: ClassVar[frozenset[str]] = frozenset({"logits", "labels"})
 
-    def loss(self, student: Trace, _teacher: Trace, *, generator: torch.Generator) -> Float[Tensor, ""]:
+    def loss(self, student: Trace, teacher: Trace, *, generator: torch.Generator) -> Float[Tensor, ""]:
         """Return the cross-entropy."""
         if student.labels is None:
             raise ValueError("label_nats needs labels, and the student's trace has none")

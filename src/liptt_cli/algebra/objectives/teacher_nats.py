@@ -1,6 +1,6 @@
 """Divergence of the student's next-token distribution from the teacher's (Hinton et al. 2015, arXiv:1503.02531).
 
-    T^2 KL(softmax(t / T) || softmax(s / T)), mean over positions, in nats
+The loss is T^2 KL(softmax(t / T) || softmax(s / T)), mean over positions, in nats.
 """
 
 from dataclasses import dataclass

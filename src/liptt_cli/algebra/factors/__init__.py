@@ -1,0 +1,1 @@
+"""Factors: a weight as a chain of float cores."""

@@ -1,0 +1,99 @@
+"""What calibration saw of one input, and what an error of a weight costs by it.
+
+    error(E) = tr(rows E cols E^T),      cols = E[x x^T] damped, its diagonal, or nothing
+
+Shrinkage pulls the second moment towards a multiple of the identity, C <- (1 - s) C + s mean(diag C) 1: the
+diagonal moves to its mean (NanoQuant, arXiv:2602.06694) and correlations get smaller by the same formula.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Moment = Float[Tensor, " n"] | Float[Tensor, "n n"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Means over tokens of one input; `+` merges two, in any order and cut."""
+
+    tokens: int
+    gram: Float[Tensor, "in in"] | None
+    square: Float[Tensor, " in"]
+
+    def __add__(self, other: "Seen") -> "Seen":
+        """Return what both saw together."""
+        tokens = self.tokens + other.tokens
+        share = self.tokens / tokens if tokens else 0.0
+        gram = None
+        if self.gram is not None and other.gram is not None:
+            gram = share * self.gram + (1 - share) * other.gram
+        return Seen(tokens, gram, share * self.square + (1 - share) * other.square)
+
+
+def see(inputs: Float[Tensor, "*lead in"], *, whole: bool) -> Seen:
+    """Return the second moment of inputs, `whole` or its diagonal alone, in float64."""
+    x = inputs.detach().reshape(-1, inputs.shape[-1])
+    x = x if x.dtype == torch.float64 else x.to(torch.float32)
+    tokens = max(len(x), 1)
+    gram = (x.T @ x).to(torch.float64) / tokens if whole else None
+    square = x.to(torch.float64).square().sum(0) / tokens
+    return Seen(len(x), gram, square)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The cost of errors: each side nothing, a diagonal, or a symmetric positive matrix."""
+
+    rows: Moment | None = None
+    cols: Moment | None = None
+
+    def error(self, e: Float[Tensor, "a b"]) -> Float[Tensor, " a"]:
+        """Return each row's share of `tr(rows E cols E^T)`."""
+        return (times(times(e, self.cols, axis=1), self.rows, axis=0) * e).sum(1)
+
+    def to(self, dtype: torch.dtype) -> "Metric":
+        """Return it in another dtype."""
+        return Metric(*(None if m is None else m.to(dtype) for m in (self.rows, self.cols)))
+
+
+def metric(seen: Seen, kind: Literal["none", "diagonal", "full"], *, damping: float, shrinkage: float) -> Metric:
+    """Return what an error in a weight with these inputs costs.
+
+    Args:
+        seen: the inputs.
+        kind: how much of their second moment counts.
+        damping: share of the mean diagonal that is added to the diagonal.
+        shrinkage: share of the second moment that is replaced by its mean diagonal.
+
+    Raises:
+        ValueError: if `kind` is full and no gram was collected.
+    """
+    if kind == "none":
+        return Metric()
+    mean = seen.square.mean()
+    added = (shrinkage + damping) * mean
+    if kind == "diagonal":
+        return Metric(cols=(1 - shrinkage) * seen.square + added)
+    if seen.gram is None:
+        raise ValueError("the full metric needs the gram, but only its diagonal was collected")
+    return Metric(cols=(1 - shrinkage) * seen.gram + added * torch.eye(len(seen.gram)).to(seen.gram))
+
+
+def times(values: Float[Tensor, "*axes"], moment: Moment | None, *, axis: int) -> Float[Tensor, "*axes"]:
+    """Multiply one axis by a symmetric moment: by nothing, a diagonal or a matrix."""
+    if moment is None:
+        return values
+    if moment.ndim == 1:
+        return values * moment.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+    if axis == values.ndim - 1:
+        return values @ moment
+    return torch.tensordot(moment, values, dims=([1], [axis])).movedim(0, axis)
+
+
+def diagonal(moment: Moment) -> Float[Tensor, " n"]:
+    """Return the diagonal of a moment."""
+    return moment if moment.ndim == 1 else moment.diagonal()

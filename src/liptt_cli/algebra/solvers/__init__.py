@@ -1,0 +1,1 @@
+"""Solvers: from float cores to the codes that fit the weight."""

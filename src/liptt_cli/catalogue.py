@@ -1,0 +1,48 @@
+"""The menu bound to the kitchen: which class serves which record of options, one literal table a family.
+
+The only file that imports every primitive.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from liptt_cli.algebra.codecs.base import Codec
+from liptt_cli.algebra.codecs.binary import BinaryCodec
+from liptt_cli.algebra.codecs.dense import DenseCodec
+from liptt_cli.algebra.factors.base import Factor
+from liptt_cli.algebra.factors.identity import IdentityFactor
+from liptt_cli.algebra.factors.tensor_train import TensorTrainFactor
+from liptt_cli.algebra.solvers.admm import AdmmSolver
+from liptt_cli.algebra.solvers.base import Solver
+from liptt_cli.algebra.solvers.direct import DirectSolver
+from liptt_cli.menu import binarize, decompose
+
+FACTORS: dict[type, Callable[[Any], Factor]] = {
+    decompose.Identity: lambda options: IdentityFactor(),
+    decompose.TensorTrain: lambda options: TensorTrainFactor(options.start),
+}
+
+CODECS: dict[type, Callable[[Any], Codec]] = {
+    binarize.FloatCodec: lambda options: DenseCodec(options.dtype),
+    binarize.BinaryCodec: lambda options: BinaryCodec(tuple(options.scale), options.iterations),
+}
+
+SOLVERS: dict[type, Callable[[Any], Solver]] = {
+    binarize.Direct: lambda options: DirectSolver(),
+    binarize.Admm: lambda options: AdmmSolver(options.iterations, options.rho, options.ridge),
+}
+
+
+def factor_of(options: decompose.Identity | decompose.TensorTrain) -> Factor:
+    """Return the factor of a `decompose.factor` record; modes and ranks are in the form."""
+    return FACTORS[type(options)](options)
+
+
+def codec_of(options: binarize.FloatCodec | binarize.BinaryCodec) -> Codec:
+    """Return the codec of a `binarize.codec` record."""
+    return CODECS[type(options)](options)
+
+
+def solver_of(options: binarize.Direct | binarize.Admm) -> Solver:
+    """Return the solver of a `binarize.solver` record."""
+    return SOLVERS[type(options)](options)

@@ -1,0 +1,201 @@
+"""`liptt eval`: a model's perplexity and harness tasks, beside a reference if one is named, with gates for CI."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import typer
+from rich import box
+from rich.table import Table
+
+from liptt_cli.cli import screen
+from liptt_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from liptt_cli.evaluation.compare import Difference
+    from liptt_cli.evaluation.evaluate import Material, Request
+    from liptt_cli.evaluation.gates import Gate
+    from liptt_cli.evaluation.results import Evaluation
+
+Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
+_LONGEST_WINDOW = 2048
+_STEPS = 20
+
+
+def evaluate_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Run, exported or Hugging Face directory, or hub id.")],
+    perplexity: Annotated[str, typer.Option("--perplexity", metavar="CORPUS,..", help="Corpora.")] = "",
+    tasks: Annotated[str, typer.Option("--tasks", metavar="TASK,..", help="Tasks, or YAML files of tasks.")] = "",
+    against: Annotated[str | None, typer.Option("--against", metavar="DENSE", help="Model to compare with.")] = None,
+    fail_if: Annotated[
+        list[str] | None, typer.Option("--fail-if", metavar="EXPR", help="Exit 6 if true; may be repeated.")
+    ] = None,
+    window_tokens: Annotated[
+        int | None, typer.Option("--window-tokens", min=2, help="Default: the model's context, 2048 at most.")
+    ] = None,
+    stride: Annotated[int | None, typer.Option("--stride", min=1, help="Default: --window-tokens.")] = None,
+    windows: Annotated[int | None, typer.Option("--windows", min=1, help="A seeded subset of each corpus.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="A seeded subset of each task.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", metavar="DIR", help="Where tasks' data are; default: by the YAML.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of subsets and samples.")] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows or requests at once.")] = 8,
+    dtype: Annotated[Dtype, typer.Option("--dtype", help="Of computation; auto: by the machine.")] = "auto",
+    revision: Annotated[str | None, typer.Option("--revision", help="Of a hub id MODEL.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of MODEL.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Measure a model: perplexity on corpora, and tasks of the lm-evaluation-harness.
+
+    Corpora: stdlib, self (sampled from the model), wikitext2, c4, or a .txt or .jsonl file, also with .gz.
+    Tasks: names of the harness, stdlib_cloze, or YAML files. Several are separated by commas.
+
+    Example: liptt eval runs/demo --perplexity stdlib --against DENSE --fail-if 'perplexity>+5%'
+    """
+    from liptt_cli.evaluation.evaluate import Request
+    from liptt_cli.evaluation.gates import read_gates
+    from liptt_cli.evaluation.harness import TaskSettings
+
+    corpora, names = _listed(perplexity), _listed(tasks)
+    if not corpora and not names:
+        raise ConfigError("nothing to measure: give --perplexity CORPUS or --tasks TASK, such as --perplexity stdlib")
+    gates = read_gates(fail_if or [], against=against is not None, corpora=corpora, tasks=names)
+    settings = TaskSettings(data_root, None, limit, batch_size, seed)
+    request = Request(corpora, names, stride=stride, windows=windows, batch_windows=batch_size, settings=settings)
+    job = _Job(request, window_tokens, dtype, trust_remote_code)
+    reference = None if against is None else job.measured(against)
+    _tell(job.measured(model, revision), reference, gates, as_json=as_json)
+
+
+def _tell(candidate: "Evaluation", reference: "Evaluation | None", gates: "Sequence[Gate]", *, as_json: bool) -> None:
+    """Print the numbers, then fail if a gate did."""
+    from liptt_cli.evaluation.compare import compare
+    from liptt_cli.evaluation.gates import judge, require_passed
+    from liptt_cli.evaluation.results import flat
+
+    differences = [] if reference is None else compare(candidate, reference)
+    beside = None if reference is None else flat(reference)
+    verdicts = judge(gates, flat(candidate), reference=beside, corpora=list(candidate.perplexity))
+    if as_json:
+        document = {**candidate.to_json(), "gates": [verdict.to_json() for verdict in verdicts]}
+        if reference is not None:
+            document["against"] = reference.to_json()
+            document["differences"] = [difference.to_json() for difference in differences]
+        screen.emit_json(document)
+    else:
+        for table in _tables(candidate, differences):
+            screen.emit(table)
+    require_passed(verdicts)
+
+
+class _Job:
+    """Models measured one after the other on the same material, each let go before the next is loaded."""
+
+    def __init__(self, request: "Request", window_tokens: int | None, dtype: Dtype, trust_remote_code: bool) -> None:
+        self._request = request
+        self._window_tokens = window_tokens
+        self._dtype = dtype
+        self._trust_remote_code = trust_remote_code
+        self._vocabulary: dict[str, int] | None = None
+        self._material: Material | None = None
+        self._compute: torch.dtype | None = None
+
+    def measured(self, name: str, revision: str | None = None) -> "Evaluation":
+        """Load a model and measure it."""
+        import liptt_cli  # noqa: F401  # registers the packed format
+        from liptt_cli.evaluation.evaluate import evaluate, read_material
+        from liptt_cli.models import hub
+        from liptt_cli.models.shards import Shards
+
+        source = hub.locate(name, revision=revision)
+        tokenizer = hub.load_tokenizer(source)
+        if self._compute is None:
+            shards = Shards(source.path)
+            self._compute = hub.compute_dtype(self._dtype, stored=shards.main_dtype, parameters=shards.parameters)
+        model = hub.load_model(source, dtype=self._compute, trust_remote_code=self._trust_remote_code)
+        self._require_same(tokenizer.get_vocab())
+        with screen.progress() as shown:
+            progress = _Steps(shown)
+            if self._material is None:
+                self._request = replace(self._request, window_tokens=self._window_tokens or _context(model))
+                self._material = read_material(model, tokenizer, self._request, progress)
+            return evaluate(model, tokenizer, self._request, material=self._material, progress=progress)
+
+    def _require_same(self, vocabulary: dict[str, int]) -> None:
+        if self._vocabulary is not None and self._vocabulary != vocabulary:
+            raise ConfigError("--against: the two models' tokenizers differ, so their nats a token cannot be compared")
+        self._vocabulary = vocabulary
+
+
+class _Steps:
+    """Progress in twentieths of each piece of work, so that a log has few lines."""
+
+    def __init__(self, shown: screen.Progress) -> None:
+        self._shown = shown
+        self._title = ""
+        self._told = 0
+
+    def __call__(self, title: str, done: int, total: int) -> None:
+        """Tell how far a piece of work is."""
+        if title != self._title or done * _STEPS // total < self._told:
+            self._title, self._told = title, 0
+            self._shown.begin(title, total=_STEPS)
+        while self._told < done * _STEPS // total:
+            self._told += 1
+            self._shown.advance(f"({done} of {total})")
+
+
+def _listed(words: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word.strip() for word in words.split(",") if word.strip()))
+
+
+def _context(model: Any) -> int:
+    longest = getattr(model.config, "max_position_embeddings", None)
+    return min(_LONGEST_WINDOW, longest) if longest else _LONGEST_WINDOW
+
+
+def _tables(found: "Evaluation", differences: "list[Difference]") -> list[Table]:
+    beside = {difference.name: difference for difference in differences}
+    tables = []
+    if found.perplexity:
+        table = Table("corpus", "tokens", "window", "stride", "nats/token", "perplexity", box=box.SIMPLE_HEAD)
+        _with_reference(table, beside)
+        for name, measured in found.perplexity.items():
+            nats = _with_error(measured.nats, measured.standard_error)
+            sizes = (str(measured.tokens), str(measured.window_tokens), str(measured.stride))
+            table.add_row(name, *sizes, nats, f"{measured.perplexity:.3f}", *_beside(beside.get(f"{name}.nats")))
+        tables.append(table)
+    if found.tasks:
+        table = Table("task", "documents", "metric", "value", "chance", box=box.SIMPLE_HEAD)
+        _with_reference(table, beside, kept=True)
+        for name, scores in found.tasks.items():
+            chance = "" if scores.chance is None else f"{scores.chance:.3f}"
+            for metric, value in scores.metrics.items():
+                number = _with_error(value, scores.standard_error(metric))
+                row = (name, str(len(scores.documents)), metric, number, chance)
+                table.add_row(*row, *_beside(beside.get(f"{name}.{metric}"), kept=True))
+        tables.append(table)
+    return tables
+
+
+def _with_reference(table: Table, beside: "dict[str, Difference]", *, kept: bool = False) -> None:
+    for title in ("reference", "difference", *(("kept over chance",) if kept else ())) if beside else ():
+        table.add_column(title)
+
+
+def _beside(difference: "Difference | None", *, kept: bool = False) -> list[str]:
+    if difference is None:
+        return []
+    cells = [f"{difference.reference:.4f}", _with_error(difference.difference, difference.standard_error, sign="+")]
+    if kept:
+        share = difference.kept_share
+        cells.append("" if share is None else _with_error(share, difference.kept_standard_error))
+    return cells
+
+
+def _with_error(value: float, error: float | None, *, sign: str = "") -> str:
+    return f"{value:{sign}.4f}" + ("" if error is None else f" ± {error:.4f}")

@@ -1,0 +1,62 @@
+"""The state of a training as one file: parameters that move, the optimiser's state, and what the caller adds.
+
+Written beside, synced and renamed, so that a file of this name is always whole. Under sharding every process takes
+part, and the file holds the gathered tensors; only one process writes.
+"""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+
+from liptt_cli.errors import IntegrityError, OtherRunError
+
+Notes = dict[str, Any]
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
+
+
+def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, notes: Notes, write: bool) -> None:
+    """Write the state with `notes` (numbers, strings, lists and dicts); without `write`, only help to gather it."""
+    parameters, moments = get_state_dict(module, optimizer, options=_WHOLE)
+    if not write:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as file:
+        torch.save({"parameters": parameters, "optimizer": moments, "notes": notes}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, training: str) -> Notes:
+    """Put the state back, in place, and return the notes.
+
+    Raises:
+        IntegrityError: if the file cannot be read.
+        OtherRunError: if its note `training` is another one.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise IntegrityError(f"{path}: not a readable checkpoint ({error}); delete it to start over") from error
+    notes: Notes = found["notes"]
+    if notes["training"] != training:
+        raise OtherRunError(
+            f"{path}: the checkpoint is of another training ({notes['training']}, not {training}); "
+            "delete it to train from the start, or restore the configuration and the number of processes"
+        )
+    set_state_dict(
+        module, optimizer, model_state_dict=found["parameters"], optim_state_dict=found["optimizer"], options=_WHOLE
+    )
+    return notes

@@ -1,0 +1,166 @@
+"""Stage 6, export: write the packed model, read it back through transformers, and compare it with the model in memory.
+
+What is written appears only after the logits agreed: bit for bit in float32 for the packed format, within the rounding
+of the dtype for a plain one. The core knows no run directory, so that `liptt export` and tests use it as the run does.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from liptt_cli.errors import IntegrityError
+from liptt_cli.layers.packed import PackedLinear
+from liptt_cli.models.hub import Source, load_model
+from liptt_cli.models.shards import Shards
+from liptt_cli.packing.artifact import verify_files, write_packed
+from liptt_cli.packing.densified import write_dense
+from liptt_cli.packing.manifest import Manifest
+from liptt_cli.packing.overlay import Overlay
+from liptt_cli.packing.section import Origin
+from liptt_cli.packing.whole import whole_directory
+from liptt_cli.stages.fingerprint import fingerprint, fingerprint_tokens, logits_of
+
+Logits = Callable[[Int[Tensor, "windows tokens"]], Float[Tensor, "windows tokens vocabulary"]]
+SHARD_BYTES = 5 * 10**9
+DENSE_TOLERANCE_SHARE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is to be exported: a source model, what the stages changed in it, and where it comes from.
+
+    `reference` gives the float32 logits of the model in memory; without it, the source is loaded and overlaid.
+    """
+
+    source: Source
+    overlay: Overlay
+    origin: Origin
+    shard_bytes: int = SHARD_BYTES
+    trust_remote_code: bool = False
+    reference: Logits | None = None
+
+
+def export_packed(job: Export, directory: Path, *, replaces: bool = False) -> Manifest:
+    """Write a packed model and return its manifest, which holds the fingerprint of the logits that were read back.
+
+    Raises:
+        ConfigError: if the directory exists and `replaces` is false.
+        ResourceError: if the disk is full; nothing is left behind.
+        IntegrityError: if the model that was read back gives other logits than the one in memory.
+    """
+    with whole_directory(directory, replace=replaces) as partial:
+        files = Shards(job.source.path).files()
+        manifest = write_packed(
+            partial, source=files, overlay=job.overlay, origin=job.origin, shard_bytes=job.shard_bytes
+        )
+        model = _loaded(partial, job.trust_remote_code)
+        tokens = fingerprint_tokens(_vocabulary(model))
+        logits = logits_of(model, tokens)
+        _require_identical(logits, _reference(job)(tokens))
+        manifest = replace(manifest, fingerprint=fingerprint(tokens, logits))
+        manifest.write(partial)
+    return manifest
+
+
+def export_copy(packed: Path, directory: Path, *, replaces: bool = False) -> Manifest:
+    """Copy a packed model file by file, and verify the copy.
+
+    Raises:
+        IntegrityError: if the packed model or the copy is not what its manifest says.
+    """
+    manifest = verify_files(packed)
+    with whole_directory(directory, replace=replaces) as partial:
+        for name in (*manifest.files, "liptt.json"):
+            shutil.copyfile(packed / name, partial / name)
+        return verify_files(partial)
+
+
+def export_dense(
+    packed: Path,
+    directory: Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    replaces: bool = False,
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
+    """Write a packed model as a plain one that needs no plug-in, and compare their logits.
+
+    Returns:
+        dtype, bytes of the weight files, and the largest difference of a logit beside what was allowed.
+
+    Raises:
+        IntegrityError: if the packed model is corrupt, or the logits differ by more than the dtype's rounding.
+    """
+    verify_files(packed)
+    dtype: str = json.loads((packed / "config.json").read_text(encoding="utf8"))["dtype"]
+    with whole_directory(directory, replace=replaces) as partial:
+        files = write_dense(partial, packed=packed, shard_bytes=shard_bytes)
+        expected, found = (_logits(path, trust_remote_code) for path in (packed, partial))
+        allowed = DENSE_TOLERANCE_SHARE[dtype] * expected.abs().max().item()
+        difference = (found - expected).abs().max().item()
+        if not difference <= allowed:
+            raise IntegrityError(
+                f"{directory}: the plain model's logits are off by {difference:.3g} (allowed: {allowed:.3g})"
+            )
+    return {
+        "dtype": dtype,
+        "file_bytes": sum(written.bytes for name, written in files.items() if name.endswith(".safetensors")),
+        "largest_difference": difference,
+        "allowed_difference": allowed,
+    }
+
+
+def assembled(job: Export) -> nn.Module:
+    """Return the source model with the overlay put into it, in float32: the packed model, made without its files."""
+    model = load_model(job.source, dtype=torch.float32, trust_remote_code=job.trust_remote_code)
+    for name, form in job.overlay.forms.items():
+        bias = getattr(model.get_submodule(name), "bias", None)
+        packed = PackedLinear(form, bias=bias is not None)
+        packed.weight.copy_(job.overlay.blob(name))
+        packed.bias = bias
+        model.set_submodule(name, packed)
+    own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
+    with torch.no_grad():
+        for name in job.overlay.tensors:
+            changed = job.overlay.changed(name)
+            if name.removesuffix(".weight") not in job.overlay.forms and changed is not None:
+                own[name].copy_(changed)
+    return model
+
+
+def _reference(job: Export) -> Logits:
+    if job.reference is not None:
+        return job.reference
+    model = assembled(job)
+    return lambda tokens: logits_of(model, tokens)
+
+
+def _loaded(directory: Path, trust_remote_code: bool) -> Any:
+    source = Source(directory, directory.name, None)
+    return load_model(source, dtype=torch.float32, trust_remote_code=trust_remote_code)
+
+
+def _logits(directory: Path, trust_remote_code: bool) -> Tensor:
+    model = _loaded(directory, trust_remote_code)
+    return logits_of(model, fingerprint_tokens(_vocabulary(model)))
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+def _require_identical(found: Tensor, expected: Tensor) -> None:
+    if torch.equal(found, expected.float().cpu()):
+        return
+    difference = (found - expected.float().cpu()).abs().max().item()
+    raise IntegrityError(
+        f"the packed model that was read back gives other logits than the one in memory (off by {difference:.3g}); "
+        "nothing was exported. This is a fault of liptt or of the installed transformers: please report it"
+    )

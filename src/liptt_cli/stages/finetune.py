@@ -1,0 +1,83 @@
+"""Stage 4, finetune: all blocks thawed and trained together, once, against the dense model ("one step").
+
+The only stage that runs on several processes, through Accelerate. Writes the blocks again.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch import nn
+
+from liptt_cli.catalogue import objective_of
+from liptt_cli.layers.surgery import thawed, trained_outside
+from liptt_cli.packing.block_file import BlockResult, write_block
+from liptt_cli.run_directory import write_file
+from liptt_cli.stages.assemble import Compressed, apply_changed, dense_model, read_blocks
+from liptt_cli.stages.job import OUTSIDE, Job, block_file
+from liptt_cli.tuning import Course, History, StepRecord, finetune_model
+
+
+def run(job: Job, accelerator: Accelerator) -> dict[str, Any]:
+    """Train the compressed model end to end; every process takes part, the first one writes."""
+    options = job.config.finetune
+    if options.steps == 0:
+        return {"steps": 0}
+    if accelerator.is_main_process:
+        job.reporter.begin("finetune", total=options.steps)
+    found = read_blocks(job.block_files("binarize"))
+    student = dense_model(job)
+    apply_changed(student, found.changed)
+    modules = thawed(student, found.values, tuning=options, sources=found.sources)
+    history = finetune_model(
+        student,
+        dense_model(job),
+        block_path=job.structure.block_path,
+        ids=job.windows,
+        course=_course(job, accelerator),
+    )
+    if accelerator.is_main_process:
+        _write(job, student, Compressed({name: module.freeze() for name, module in modules.items()}))
+    return _facts(history, accelerator)
+
+
+def _course(job: Job, accelerator: Accelerator) -> Course:
+    def on_step(record: StepRecord, seconds_left: float) -> None:
+        parts = ", ".join(f"{name} {value:.4g}" for name, value in record.parts.items())
+        job.reporter.advance(f"step {record.step + 1}: loss {record.loss:.4f} ({parts}), {seconds_left:.0f} s left")
+
+    return Course(
+        options=job.config.finetune,
+        objectives=[objective_of(each) for each in job.config.finetune.objectives],
+        seed=job.config.seed,
+        checkpoint=_checkpoint(job),
+        on_step=on_step,
+        accelerator=accelerator,
+    )
+
+
+def _checkpoint(job: Job) -> Path:
+    return job.run.stage("finetune") / "checkpoint.pt"
+
+
+def _write(job: Job, student: nn.Module, trained: Compressed) -> None:
+    folder = job.run.stage("finetune")
+    changed = trained_outside(student, list(trained.values))
+    for number in range(job.structure.blocks):
+        start = f"{job.structure.block_name(number)}."
+        values = {name: value for name, value in trained.values.items() if name.startswith(start)}
+        inside = {name: changed.pop(name) for name in list(changed) if name.startswith(start)}
+        result = BlockResult(values, {}, inside)
+        write_file(block_file(folder, number), lambda path, result=result: write_block(path, result))
+    outside = BlockResult({}, {}, changed)
+    write_file(folder / OUTSIDE, lambda path: write_block(path, outside))
+
+
+def _facts(history: History, accelerator: Accelerator) -> dict[str, Any]:
+    return {
+        "steps": len(history.records),
+        "processes": accelerator.num_processes,
+        "losses": [record.loss for record in history.records],
+        "parts": {"first": history.records[0].parts, "last": history.records[-1].parts},
+        "flip_share": history.flip_share,
+    }

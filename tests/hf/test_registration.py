@@ -1,0 +1,63 @@
+"""How the plug-in reaches transformers: in fresh processes, in both orders of import, and what happens without it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LOAD = "AutoModelForCausalLM.from_pretrained({directory!r}).model.layers[0].mlp.up_proj.value()"
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import liptt_cli; from transformers import AutoModelForCausalLM",
+        "from transformers import AutoModelForCausalLM; import liptt_cli",
+    ],
+    ids=["ours first", "theirs first"],
+)
+def test_both_orders_of_import_work(packed_llama: Path, imports: str) -> None:
+    done = run(f"{imports}; {LOAD.format(directory=str(packed_llama))}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_the_import_loading_raises(packed_llama: Path) -> None:
+    code = f"from transformers import AutoModelForCausalLM; {LOAD.format(directory=str(packed_llama))}"
+    done = run(code)
+    assert done.returncode != 0
+    assert "RuntimeError" in done.stderr and "mismatch" in done.stderr
+
+
+def test_the_import_is_light_and_leaves_the_loaders_of_transformers_as_they_were() -> None:
+    code = """
+import sys, liptt_cli
+assert not {"torch", "transformers"} & set(sys.modules)
+before = list(sys.meta_path)
+import transformers.quantizers as registry
+assert type(registry.__loader__).__name__ == type(registry.__spec__.loader).__name__ == "SourceFileLoader"
+assert len(sys.meta_path) == len(before) - 1
+assert "liptt" in registry.auto.AUTO_QUANTIZER_MAPPING
+assert "liptt" in registry.auto.AUTO_QUANTIZATION_CONFIG_MAPPING
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_needs_no_torch() -> None:
+    code = """
+import runpy, sys
+sys.argv = ["liptt", "--help"]
+try:
+    runpy.run_module("liptt_cli", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+assert not {"torch", "transformers"} & set(sys.modules)
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+    assert "compress" in done.stdout
