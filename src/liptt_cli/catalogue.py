@@ -12,10 +12,15 @@ from liptt_cli.algebra.codecs.dense import DenseCodec
 from liptt_cli.algebra.factors.base import Factor
 from liptt_cli.algebra.factors.identity import IdentityFactor
 from liptt_cli.algebra.factors.tensor_train import TensorTrainFactor
+from liptt_cli.algebra.objectives.base import Objective
+from liptt_cli.algebra.objectives.hidden_square import HiddenSquare
+from liptt_cli.algebra.objectives.label_nats import LabelNats
+from liptt_cli.algebra.objectives.lipschitz import Lipschitz
+from liptt_cli.algebra.objectives.teacher_nats import TeacherNats
 from liptt_cli.algebra.solvers.admm import AdmmSolver
 from liptt_cli.algebra.solvers.base import Solver
 from liptt_cli.algebra.solvers.direct import DirectSolver
-from liptt_cli.menu import binarize, decompose
+from liptt_cli.menu import binarize, decompose, tuning
 
 FACTORS: dict[type, Callable[[Any], Factor]] = {
     decompose.Identity: lambda options: IdentityFactor(),
@@ -32,6 +37,13 @@ SOLVERS: dict[type, Callable[[Any], Solver]] = {
     binarize.Admm: lambda options: AdmmSolver(options.iterations, options.rho, options.ridge),
 }
 
+OBJECTIVES: dict[type, Callable[[Any], Objective]] = {
+    tuning.LabelNats: lambda options: LabelNats(options.weight),
+    tuning.TeacherNats: lambda options: TeacherNats(options.weight, options.temperature),
+    tuning.HiddenSquare: lambda options: HiddenSquare(options.weight, options.normalise),
+    tuning.Lipschitz: lambda options: Lipschitz(options.weight, options.power_steps, options.positions),
+}
+
 
 def factor_of(options: decompose.Identity | decompose.TensorTrain) -> Factor:
     """Return the factor of a `decompose.factor` record; modes and ranks are in the form."""
@@ -46,3 +58,8 @@ def codec_of(options: binarize.FloatCodec | binarize.BinaryCodec) -> Codec:
 def solver_of(options: binarize.Direct | binarize.Admm) -> Solver:
     """Return the solver of a `binarize.solver` record."""
     return SOLVERS[type(options)](options)
+
+
+def objective_of(options: tuning.Objective) -> Objective:
+    """Return the objective of a record in a tuning's `objectives`."""
+    return OBJECTIVES[type(options)](options)

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from liptt_cli.errors import Interrupted
 from liptt_cli.report import write_report
 from liptt_cli.run_directory import STAGES
-from liptt_cli.stages import binarize, decompose, evaluate, export, finetune, load
+from liptt_cli.stages import binarize, decompose, evaluate, finetune, load, package
 from liptt_cli.stages.job import Job
 
 LOGGER = logging.getLogger("liptt_cli")
@@ -29,7 +29,7 @@ _ALONE: Mapping[str, Callable[[Job], dict[str, Any]]] = {
     "decompose": decompose.run,
     "binarize": binarize.run,
     "evaluate": evaluate.run,
-    "export": export.run,
+    "export": package.run,
 }
 
 

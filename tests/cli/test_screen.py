@@ -35,8 +35,8 @@ def test_quiet_leaves_warnings_and_results(capsys: pytest.CaptureFixture[str]):
     screen.say("note")
     screen.warn("fault")
     with screen.progress() as reporter:
-        reporter.begin("binarize", 2)
-        reporter.step("one")
+        reporter.begin("binarize", total=2)
+        reporter.advance("one")
     assert capsys.readouterr().err == "fault\n"
 
 
@@ -49,24 +49,20 @@ def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_without_a_terminal_each_step_is_a_line(capsys: pytest.CaptureFixture[str]):
     with screen.progress() as reporter:
-        reporter.begin("binarize", 2)
-        reporter.step("q_proj 0.21")
-        reporter.note("halfway")
-        reporter.step("k_proj 0.19")
+        reporter.begin("binarize", total=2)
+        reporter.advance("q_proj 0.21")
+        reporter.advance("k_proj 0.19")
     assert capsys.readouterr().err.splitlines() == [
-        "binarize 1/2, 0 s left: q_proj 0.21",
-        "halfway",
-        "binarize 2/2: k_proj 0.19",
+        "binarize 1/2, 0 s left q_proj 0.21",
+        "binarize 2/2 k_proj 0.19",
     ]
 
 
 def test_on_a_terminal_there_is_a_bar_with_the_last_message():
     shown = io.StringIO()
     with screen.Bars(Console(file=shown, force_terminal=True, width=120, _environ={})) as reporter:
-        reporter.begin("binarize", 2)
-        reporter.step("q_proj [0.21]")
-        reporter.note("halfway")
-        reporter.end()
-        reporter.begin("finetune", 1)
-    for part in ("binarize", "1/2", "q_proj [0.21]", "halfway", "finetune", "0/1"):
+        reporter.begin("binarize", total=2)
+        reporter.advance("q_proj [0.21]")
+        reporter.begin("finetune", total=1)
+    for part in ("binarize", "1/2", "q_proj [0.21]", "finetune", "0/1"):
         assert part in shown.getvalue()

@@ -40,5 +40,5 @@ def test_batches_do_not_matter():
 
 
 def test_a_missing_batch_is_noticed():
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         block_ratios([stream([1.0])], [stream([1.0]), stream([1.0])])

@@ -63,7 +63,7 @@ def test_massive_channels_and_the_size_of_tokens_do_not_count():
     massive = torch.ones(8, dtype=torch.float64)
     massive[3] = 1000.0
     heavy = gains(Passage(before, before + 1.5 * branch * massive), Passage(before, before + branch * massive))
-    torch.testing.assert_close(heavy, plain, rtol=1e-5, atol=0)
+    torch.testing.assert_close(heavy, plain, rtol=1e-3, atol=0)
 
 
 def test_the_generator_decides_positions_and_start():

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Moment = Float[Tensor, " n"] | Float[Tensor, "n n"]
+Moment = Float[Tensor, " _n"] | Float[Tensor, "_n _n"]
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,15 @@ def times(values: Float[Tensor, "*axes"], moment: Moment | None, *, axis: int) -
         return values
     if moment.ndim == 1:
         return values * moment.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+    return along(values, moment, axis=axis)
+
+
+def along(values: Float[Tensor, "*axes"], matrix: Float[Tensor, "n n"], *, axis: int) -> Float[Tensor, "*axes"]:
+    """Multiply one axis by a matrix from the left."""
     if axis == values.ndim - 1:
-        return values @ moment
-    return torch.tensordot(moment, values, dims=([1], [axis])).movedim(0, axis)
+        return values @ matrix.T
+    product: Tensor = torch.tensordot(matrix, values, dims=([1], [axis]))
+    return product.movedim(0, axis)
 
 
 def diagonal(moment: Moment) -> Float[Tensor, " n"]:

@@ -121,4 +121,5 @@ def _row_scale(
 def _solve(normal: Float[Tensor, "n n"], right: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     shifted = normal.clone()
     shifted.diagonal().add_(_RIDGE * diagonal(normal).mean() + torch.finfo(normal.dtype).tiny)
-    return torch.linalg.solve(shifted, right)
+    solution: Tensor = torch.linalg.solve(shifted, right)
+    return solution

@@ -20,7 +20,7 @@ from liptt_cli.calibration.standard_library import Side, standard_library
 from liptt_cli.errors import CorpusError, InputError, MissingExtra
 
 SEPARATOR = "<|endoftext|>"
-SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+SUFFIXES = (".txt", ".txt.gz", ".raw", ".raw.gz", ".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_corpus(name: str, *, side: Side, near: Path | None = None) -> Corpus:
     """Return a corpus by name, or the documents of a local text or jsonl file.
 
     Args:
-        name: `stdlib`, `wikitext2`, `c4`, or the path of a .txt, .txt.gz, .jsonl or .jsonl.gz file.
+        name: `stdlib`, `wikitext2`, `c4`, or the path of a text (.txt, .raw) or .jsonl file, also with .gz.
         side: which half of a named corpus; a local file is read whole for either.
         near: a folder, tried after the working directory for a relative path.
 

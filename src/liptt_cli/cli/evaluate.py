@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
 _LONGEST_WINDOW = 2048
-_STEPS = 20
 
 
 def evaluate_command(
@@ -108,6 +107,7 @@ class _Job:
         """Load a model and measure it."""
         import liptt_cli  # noqa: F401  # registers the packed format
         from liptt_cli.evaluation.evaluate import evaluate, read_material
+        from liptt_cli.evaluation.steps import Twentieths
         from liptt_cli.models import hub
         from liptt_cli.models.shards import Shards
 
@@ -115,11 +115,11 @@ class _Job:
         tokenizer = hub.load_tokenizer(source)
         if self._compute is None:
             shards = Shards(source.path)
-            self._compute = hub.compute_dtype(self._dtype, stored=shards.main_dtype, parameters=shards.parameters)
+            self._compute = hub.compute_dtype(self._dtype, stored=shards.main_dtype(), parameters=shards.parameters())
         model = hub.load_model(source, dtype=self._compute, trust_remote_code=self._trust_remote_code)
         self._require_same(tokenizer.get_vocab())
         with screen.progress() as shown:
-            progress = _Steps(shown)
+            progress = Twentieths(shown)
             if self._material is None:
                 self._request = replace(self._request, window_tokens=self._window_tokens or _context(model))
                 self._material = read_material(model, tokenizer, self._request, progress)
@@ -129,24 +129,6 @@ class _Job:
         if self._vocabulary is not None and self._vocabulary != vocabulary:
             raise ConfigError("--against: the two models' tokenizers differ, so their nats a token cannot be compared")
         self._vocabulary = vocabulary
-
-
-class _Steps:
-    """Progress in twentieths of each piece of work, so that a log has few lines."""
-
-    def __init__(self, shown: screen.Progress) -> None:
-        self._shown = shown
-        self._title = ""
-        self._told = 0
-
-    def __call__(self, title: str, done: int, total: int) -> None:
-        """Tell how far a piece of work is."""
-        if title != self._title or done * _STEPS // total < self._told:
-            self._title, self._told = title, 0
-            self._shown.begin(title, total=_STEPS)
-        while self._told < done * _STEPS // total:
-            self._told += 1
-            self._shown.advance(f"({done} of {total})")
 
 
 def _listed(words: str) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ from typer.core import TyperGroup
 from liptt_cli.cli import screen
 from liptt_cli.cli.boundary import Boundary
 from liptt_cli.cli.compress import compress_command
+from liptt_cli.cli.compress import compress_command
 from liptt_cli.cli.doctor import doctor_command
 from liptt_cli.cli.evaluate import evaluate_command
 from liptt_cli.cli.methods import methods_command
+from liptt_cli.cli.plan import plan_command
 from liptt_cli.cli.plan import plan_command
 from liptt_cli.cli.schema import schema_command
 from liptt_cli.cli.validate import validate_command
@@ -19,6 +21,8 @@ from liptt_cli.version import VERSION
 
 _WORK, _HELP = "Work", "Help"
 _COMMANDS = (
+    ("compress", compress_command, _WORK),
+    ("plan", plan_command, _WORK),
     ("compress", compress_command, _WORK),
     ("plan", plan_command, _WORK),
     ("eval", evaluate_command, _WORK),

@@ -65,28 +65,22 @@ def warn(message: str) -> None:
     Console(stderr=True).print(message, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
-def progress() -> "Silence":
+def progress() -> "Progress":
     """Return bars with the time left on a terminal, a plain line for each step without one, nothing under `-q`."""
     if _level <= QUIET:
-        return Silence()
+        return Progress()
     console = Console(stderr=True)
     return Bars(console) if console.is_terminal else Lines()
 
 
-class Silence:
-    """A reporter of progress that shows nothing; a context manager, so that a screen is left in order."""
+class Progress:
+    """A context in which work tells how far it is; this one shows nothing."""
 
-    def begin(self, stage: str, total: int) -> None:
-        """Start a stage of `total` steps."""
+    def begin(self, title: str, *, total: int) -> None:
+        """Start a piece of work of `total` steps."""
 
-    def step(self, message: str) -> None:
+    def advance(self, message: str = "") -> None:
         """Finish a step; the message tells what came of it."""
-
-    def note(self, message: str) -> None:
-        """Say something that is no step."""
-
-    def end(self) -> None:
-        """Finish the stage."""
 
     def __enter__(self) -> Self:
         """Start to show."""
@@ -94,58 +88,50 @@ class Silence:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Stop to show."""
-        self.end()
 
 
-class Lines(Silence):
+class Lines(Progress):
     """A plain line on stderr for each step, with the time left at the pace so far."""
 
-    def begin(self, stage: str, total: int) -> None:
-        """Start a stage."""
-        self._stage, self._total, self._done, self._started = stage, total, 0, time.monotonic()
+    def begin(self, title: str, *, total: int) -> None:
+        """Start a piece of work."""
+        self._title, self._total, self._done, self._started = title, total, 0, time.monotonic()
 
-    def step(self, message: str) -> None:
+    def advance(self, message: str = "") -> None:
         """Print how far it is."""
         self._done += 1
         seconds = (time.monotonic() - self._started) / self._done * (self._total - self._done)
         left = f", {seconds:.0f} s left" if self._done < self._total else ""
-        warn(f"{self._stage} {self._done}/{self._total}{left}: {message}")
-
-    def note(self, message: str) -> None:
-        """Print it."""
-        warn(message)
+        warn(f"{self._title} {self._done}/{self._total}{left} {message}".rstrip())
 
 
-class Bars(Silence):
-    """A bar on a terminal for each stage, with the time left and the last step's message."""
+class Bars(Progress):
+    """Bars on a terminal, one for each piece of work, with the time left and the last step's message."""
 
     def __init__(self, console: Console) -> None:
         """Take the console of stderr."""
-        self._console = console
-        self._bars = rich.progress.Progress(console=console)
-
-    def begin(self, stage: str, total: int) -> None:
-        """Show a bar."""
-        self.end()
         self._bars = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TimeRemainingColumn(),
             rich.progress.TextColumn("{task.fields[message]}", markup=False),
-            console=self._console,
+            console=console,
         )
-        self._task = self._bars.add_task(stage, total=total, message="")
-        self._bars.start()
 
-    def step(self, message: str) -> None:
-        """Move the bar."""
+    def begin(self, title: str, *, total: int) -> None:
+        """Add a bar."""
+        self._task = self._bars.add_task(title, total=total, message="")
+
+    def advance(self, message: str = "") -> None:
+        """Move the newest bar."""
         self._bars.update(self._task, advance=1, message=message)
 
-    def note(self, message: str) -> None:
-        """Print it above the bar."""
-        self._console.print(message, markup=False, highlight=False, emoji=False)
+    def __enter__(self) -> Self:
+        """Start to show."""
+        self._bars.start()
+        return self
 
-    def end(self) -> None:
-        """Leave the bar as it stands."""
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Stop to show; the bars stay on the screen."""
         self._bars.stop()

@@ -17,7 +17,7 @@ def block_ratios(
     *,
     probe: Probe | None = None,
     seed: int = 0,
-) -> list[dict[str, float]]:
+) -> list[dict[str, int | float]]:
     """Return for each block the geometric mean over windows of both gains, and their ratio.
 
     Args:
@@ -42,7 +42,7 @@ def block_ratios(
     return [_row(b, *(sums[b][:2] / sums[b][2]).tolist()) for b in sorted(sums)]
 
 
-def _row(block: int, student: float, teacher: float) -> dict[str, float]:
+def _row(block: int, student: float, teacher: float) -> dict[str, int | float]:
     return {
         "block": block,
         "student_gain": exp(student),

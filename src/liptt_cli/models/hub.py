@@ -36,9 +36,7 @@ ModelConfig: TypeAlias = PretrainedConfig
 Tokenizer: TypeAlias = PreTrainedTokenizerBase
 WholeModel: TypeAlias = PreTrainedModel
 
-# transformers leaves these untyped
-CausalModels: Any = AutoModelForCausalLM
-TransformersLogging: Any = transformers_logging
+CausalModels: Any = AutoModelForCausalLM  # its annotations leave out what its options return
 
 RUN_CONFIG = "config.resolved.yaml"
 RUN_MODEL = "model"
@@ -183,10 +181,10 @@ def compute_dtype(
 
 def quiet_transformers() -> None:
     """Keep the warnings and progress bars of transformers and the hub off stderr; what matters is raised by us."""
-    TransformersLogging.set_verbosity_error()
-    TransformersLogging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     disable_progress_bars()
-    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # the hub leaves it untyped
+    hub_logging.set_verbosity_error()
 
 
 def _multiplies_bfloat16() -> bool:

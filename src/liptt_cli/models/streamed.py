@@ -157,8 +157,7 @@ class StreamedModel:
 
     @cached_property
     def _head_path(self) -> str | None:
-        skeleton: Any = self._skeleton  # transformers leaves the method untyped
-        head = skeleton.get_output_embeddings()
+        head = self._skeleton.get_output_embeddings()
         return next((path for path, module in self._skeleton.named_modules() if module is head), None)
 
     def _forward(self, ids: Int[Tensor, "batch tokens"]) -> Any:

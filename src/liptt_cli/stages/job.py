@@ -66,9 +66,7 @@ class Job:
     def dtype(self) -> torch.dtype:
         """Return the dtype of computation."""
         shards = Shards(self.source.path)
-        names = shards.names()
-        parameters = sum(torch.Size(shards.shape(name)).numel() for name in names)
-        return compute_dtype(self.config.load.dtype, stored=shards.dtype(names[0]), parameters=parameters)
+        return compute_dtype(self.config.load.dtype, stored=shards.main_dtype(), parameters=shards.parameters())
 
     def block_files(self, stage: str) -> list[Path]:
         """Return the files that a stage left of blocks, in order, and last what it left outside of them."""

@@ -1,5 +1,6 @@
 """Stage 1, load: find the model, describe its linears, and cut the calibration text into windows."""
 
+import logging
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from liptt_cli.run_directory import sha256_of as file_sha256
 from liptt_cli.run_directory import write_file
 from liptt_cli.stages.job import Job
 
+LOGGER = logging.getLogger("liptt_cli")
+_COVERED = 0.9
+
 
 def run(job: Job) -> dict[str, Any]:
     """Write the windows and return what is known of model and text."""
@@ -24,6 +28,8 @@ def run(job: Job) -> dict[str, Any]:
     model = StreamedModel(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)
     structure = select(model.structure, job.config.load.include, job.config.load.skip)
     job.reporter.advance(f"{len(structure.sites)} linears in {structure.blocks} blocks, {structure.coverage:.1%} of their weights")
+    if structure.coverage < _COVERED:
+        LOGGER.warning("only %.1f%% of the blocks' weights are in linears that are compressed", 100 * structure.coverage)
     ids, corpus = _windows(job, model.config)
     path = job.run.stage("load") / "windows.safetensors"
     write_file(path, lambda partial: save_file({"ids": ids.to(torch.int32)}, partial))

@@ -33,10 +33,10 @@ class BinaryFit:
         left, out, into, right = self.vectors
         rows, cols = torch.kron(left, out), torch.kron(into, right)
         if not self.by_column:
-            rows, cols = rows * cols[0], None
-        if not self.by_row:
-            rows = rows[:1]
-        return Grid(self.bare(values).codes, Envelope(rows.reshape(1, 1, -1, 1), _plane(cols), values.shape[1]))
+            rows = rows * cols[0]
+        kept = rows if self.by_row else rows[:1]
+        scale = Envelope(kept.reshape(1, 1, -1, 1), cols.reshape(1, 1, -1) if self.by_column else None, values.shape[1])
+        return Grid(self.bare(values).codes, scale)
 
     def bare(self, values: Float[Tensor, "a b"]) -> Grid:
         """Return the signs."""
@@ -67,7 +67,3 @@ class BinaryCodec:
         both = "axes" in self.scale
         rows, columns = values.shape
         return Axes((1, rows, columns, 1), (False, both or "row" in self.scale, both or "column" in self.scale, False))
-
-
-def _plane(cols: Tensor | None) -> Tensor | None:
-    return None if cols is None else cols.reshape(1, 1, -1)

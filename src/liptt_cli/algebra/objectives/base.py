@@ -29,6 +29,7 @@ class Trace:
 
 
 @runtime_checkable
+@runtime_checkable
 class Objective(Protocol):
     """One term of a loss."""
 

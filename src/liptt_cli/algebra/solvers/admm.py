@@ -1,7 +1,7 @@
 """Codes fitted to a weight by the alternating direction method of multipliers, core by core.
 
 For each core in turn, all others fixed and normalised (DBF, Boza and Macko 2025, arXiv:2505.11076; LB-ADMM,
-Chong et al. 2026, arXiv:2602.06694; any number of cores and any metric here, `environment` has the system):
+Chong et al. 2026, arXiv:2602.06694; any number of cores and any metric here, `mode_metric` has the system):
 
     X = (metric + (rho + ridge) mean)^-1 (target + rho mean (Z - U))      mean: of the metric's eigenvalues
     Z = round(X + U);   U = X + U - Z                                     rho grows from 0 to 1
@@ -23,8 +23,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from liptt_cli.algebra.codecs.base import Codec, Fit
-from liptt_cli.algebra.environment import CoreMetric, ModeMetric, absorb_left, absorb_right, mode_metric, weighted_modes
+from liptt_cli.algebra.environment import absorb_left, absorb_right, weighted_modes
 from liptt_cli.algebra.metric import Metric, times
+from liptt_cli.algebra.mode_metric import CoreMetric, ModeMetric, mode_metric
 from liptt_cli.algebra.solvers.base import Fitted, assemble, core_axes
 from liptt_cli.errors import DivergenceError
 from liptt_cli.formats.chain import Chain
@@ -105,7 +106,7 @@ class _Sweeps:
         for k, part in enumerate(parts):
             target = _contract_right(rest, [p.core for p in parts[k + 1 :]], bonds[k:]).reshape(part.core.shape)
             system = self.modes.of_core(k, left=left, right=rights[k])
-            parts[k] = self._update(part, k, system, target, rho=rho, ridge=ridge)
+            parts[k] = self.rounded(self._solved(part, target, system, rho=rho, ridge=ridge) + part.dual, k)
             if k + 1 < len(parts):
                 gram = self.modes.left_gram(left, parts[k].core, k)
                 bonds[k] = self._normaliser(gram, k + 1)
@@ -114,16 +115,11 @@ class _Sweeps:
         last = parts[-1].core
         return parts, bonds, float(((system.apply(last) - 2 * target) * last).sum())
 
-    def _update(
-        self, part: _Rounded, k: int, system: CoreMetric, target: Core, *, rho: float, ridge: float
-    ) -> _Rounded:
+    def _solved(self, part: _Rounded, target: Core, system: CoreMetric, *, rho: float, ridge: float) -> Core:
         mean = system.mean
-        floor = 100 * torch.finfo(target.dtype).eps
-        try:
-            solved = system.solve(target + rho * mean * (part.core - part.dual), shift=max(rho + ridge, floor) * mean)
-        except torch.linalg.LinAlgError as error:
-            raise DivergenceError(f"the linear system of core {k} has no solution: {error}") from error
-        return self.rounded(solved + part.dual, k)
+        least = 100 * torch.finfo(target.dtype).eps
+        right = target + rho * mean * (part.core - part.dual)
+        return system.solve(right, shift=max(rho + ridge, least) * mean)
 
     def _right_grams(self, parts: Sequence[_Rounded]) -> tuple[list[Tensor], list[Tensor]]:
         """Return the gram to the right of each core, in units that make its diagonal 1, and these units."""

@@ -7,7 +7,7 @@ does what it does with none; the same start gives the same bytes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ class Fitted:
     sources: tuple[Float[Tensor, "planes _a _b"], ...] | None
 
 
+@runtime_checkable
 class Solver(Protocol):
     """Fits codes and scales to a weight."""
 

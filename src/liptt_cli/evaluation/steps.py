@@ -1,0 +1,35 @@
+"""Progress of long pieces of work in twentieths, so that a log without a terminal has few lines."""
+
+from typing import Protocol
+
+_STEPS = 20
+
+
+class Shown(Protocol):
+    """Where progress goes: pieces of work with a total of steps."""
+
+    def begin(self, title: str, *, total: int) -> None:
+        """Start a piece of work of `total` steps."""
+
+    def advance(self, message: str = "") -> None:
+        """Finish a step; the message tells what came of it."""
+
+
+class Twentieths:
+    """Turns `(title, done, total)` into twenty steps for each title."""
+
+    def __init__(self, shown: Shown) -> None:
+        """Take where progress goes."""
+        self._shown = shown
+        self._title = ""
+        self._told = 0
+
+    def __call__(self, title: str, done: int, total: int) -> None:
+        """Tell how far a piece of work is; a new title, or a step back, starts a new piece."""
+        reached = done * _STEPS // total
+        if title != self._title or reached < self._told:
+            self._title, self._told = title, 0
+            self._shown.begin(title, total=_STEPS)
+        while self._told < reached:
+            self._told += 1
+            self._shown.advance(f"({done} of {total})")

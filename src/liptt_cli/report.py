@@ -1,0 +1,155 @@
+"""The run directory as one report: `report.json` for pipelines, `report.md` for people. Torch-free."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from liptt_cli.run_directory import STAGES, RunDirectory, write_bytes, write_json
+
+Facts = Mapping[str, Any]
+
+
+def write_report(run: RunDirectory) -> dict[str, Any]:
+    """Write both reports from the stages' facts, and return the JSON one."""
+    facts = {name: run.facts(name) for name in STAGES}
+    report = {
+        "version": 1,
+        "run": run.path.name,
+        "method": run.resolved["method"],
+        "model": facts["load"]["source"]["name"],
+        "claims": _claims(facts),
+        "price": {key: value for key, value in facts["decompose"].items() if key != "forms"},
+        "totals": facts["export"].get("manifest", {}).get("totals"),
+        "linears": facts["binarize"]["linears"],
+        "evaluation": {key: facts["evaluate"].get(key) for key in ("dense", "compressed", "differences")},
+        "lipschitz": facts["evaluate"].get("lipschitz"),
+        "finetune": facts["finetune"],
+        "corpus": facts["load"]["corpus"],
+        "stages": {name: {key: facts[name][key] for key in ("seconds", "peak_bytes")} for name in STAGES},
+    }
+    write_json(run.path / "report.json", report)
+    write_bytes(run.path / "report.md", ("\n".join(_lines(report)) + "\n").encode())
+    return report
+
+
+def _claims(facts: Facts) -> dict[str, Any]:
+    """Return the three claims of the paper's abstract, each as a share of the dense model's figure."""
+    price, totals = facts["decompose"], facts["export"].get("manifest", {}).get("totals")
+    operations = price["sign_additions"] + price["multiplications"]
+    return {
+        "size_against_bf16": None if totals is None else totals["file_bytes"] / totals["dense_bf16_bytes"] - 1,
+        "operations": operations / price["dense_operations"] - 1,
+        "accuracy_kept": _kept(facts["evaluate"]),
+    }
+
+
+def _kept(evaluation: Facts) -> float | None:
+    """Return the mean share of the dense accuracy above chance that was kept, over tasks that tell."""
+    shares = [
+        found["kept_share"] for found in evaluation.get("differences", ()) if found.get("kept_share") is not None
+    ]
+    return sum(shares) / len(shares) if shares else None
+
+
+def _lines(report: Facts) -> Iterator[str]:
+    price, totals, claims = report["price"], report["totals"], report["claims"]
+    yield f"# {report['method']} on {report['model']}: {price['bits_per_weight']:.4f} bits per weight"
+    yield ""
+    if totals is not None:
+        yield (
+            f"{price['payload_bytes']:,} bytes for {price['weights']:,} weights. Weight files: "
+            f"{totals['file_bytes']:,} bytes; dense in bf16: {totals['dense_bf16_bytes']:,}."
+        )
+    yield (
+        f"One token, compressed linears: {price['sign_additions']:,} sign additions and "
+        f"{price['multiplications']:,} multiplications; dense: {price['dense_operations']:,} multiply-adds."
+    )
+    yield "Size, operations, accuracy kept: " + ", ".join(
+        _percent(claims[key]) for key in ("size_against_bf16", "operations", "accuracy_kept")
+    )
+    yield from _quality(report["evaluation"])
+    yield from _gains(report["lipschitz"])
+    yield from _training(report["finetune"])
+    yield from _errors(report["linears"])
+    yield from _costs(report["stages"])
+
+
+def _quality(evaluation: Facts) -> Iterator[str]:
+    rows = [
+        (
+            found["name"],
+            _number(found["reference"]),
+            _number(found["candidate"]),
+            f"{_number(found['difference'])} ± {_number(found['standard_error'])}",
+            _percent(found["kept_share"]),
+        )
+        for found in evaluation["differences"] or ()
+    ]
+    if rows:
+        yield from _table("Quality", ("measure", "dense", "compressed", "difference", "kept above chance"), rows)
+
+
+def _gains(lipschitz: Facts | None) -> Iterator[str]:
+    if lipschitz is None:
+        return
+    rows = [
+        (str(after["block"]), _number(after["teacher_gain"]), f"{before['ratio']:.3f}", f"{after['ratio']:.3f}")
+        for before, after in zip(lipschitz["before"], lipschitz["after"], strict=True)
+    ]
+    heads = ("block", "dense gain", "ratio before the fine-tune", "ratio after")
+    yield from _table("Lipschitz retention: student's to teacher's gain", heads, rows)
+
+
+def _training(finetune: Facts) -> Iterator[str]:
+    if not finetune.get("steps"):
+        return
+    parts = finetune["parts"]
+    rows = [(name, _number(parts["first"][name]), _number(parts["last"][name])) for name in parts["first"]]
+    yield from _table(f"Fine-tune: {finetune['steps']} steps", ("part of the loss", "first", "last"), rows)
+    if finetune["flip_share"] is not None:
+        yield f"Codes that flipped: {finetune['flip_share']:.2%}."
+
+
+def _errors(linears: Mapping[str, Facts]) -> Iterator[str]:
+    """Tell the errors by the last part of the linears' names: one row a kind."""
+    kinds: dict[str, list[Facts]] = {}
+    for name, facts in linears.items():
+        kinds.setdefault(name.rpartition(".")[2], []).append(facts)
+    rows = [
+        (kind, str(len(found)), f"{_mean(found, 'bits_per_weight'):.4f}", f"{_mean(found, 'error'):.4f}",
+         f"{_mean(found, 'plain_error'):.4f}", f"{sum(each['seconds'] for each in found):.1f}")
+        for kind, found in kinds.items()
+    ]
+    heads = ("linears", "count", "bits/weight", "error in the metric", "plain error", "seconds")
+    yield from _table("Fit of each kind of linear, before any tuning (relative squared errors)", heads, rows)
+
+
+def _costs(stages: Mapping[str, Facts]) -> Iterator[str]:
+    rows = [(name, f"{facts['seconds']:.1f}", f"{facts['peak_bytes'] / 1e6:,.0f}") for name, facts in stages.items()]
+    yield from _table("Cost", ("stage", "seconds", "peak MB so far"), rows)
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield ""
+    yield f"## {title}"
+    yield ""
+    widths = [max(len(line[k]) for line in (heads, *rows)) for k in range(len(heads))]
+    yield _row(heads, widths)
+    yield _row(["-" * width for width in widths], widths)
+    for row in rows:
+        yield _row(row, widths)
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+
+def _mean(found: Sequence[Facts], key: str) -> float:
+    return sum(each[key] for each in found) / len(found)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.1%}"

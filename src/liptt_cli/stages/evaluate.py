@@ -1,0 +1,96 @@
+"""Stage 5, evaluate: the dense and the compressed model on the same text, and each block's gain before and after."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from liptt_cli.evaluation.compare import compare
+from liptt_cli.evaluation.evaluate import Material, Request, evaluate, read_material
+from liptt_cli.evaluation.harness import TaskSettings
+from liptt_cli.layers.hidden import recorded_hidden
+from liptt_cli.metrics.lipschitz import block_ratios
+from liptt_cli.models.hub import load_tokenizer
+from liptt_cli.run_directory import write_json
+from liptt_cli.stages.assemble import compressed_model, dense_model
+from liptt_cli.stages.job import Job
+
+_LIPSCHITZ_WINDOWS = 8
+_LONG = frozenset({"window_nats", "scores", "document_names"})
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Return both evaluations, their differences, and the Lipschitz ratios."""
+    wanted = job.config.evaluate
+    if not (wanted.perplexity or wanted.tasks or wanted.lipschitz):
+        return {}
+    tokenizer = load_tokenizer(job.source)
+    request = _request(job)
+    dense = dense_model(job)
+    material = read_material(dense, tokenizer, request)
+    job.reporter.begin("evaluate", total=4)
+    reference = evaluate(dense, tokenizer, request, material=material)
+    job.reporter.advance("dense model measured")
+    student = compressed_model(job, job.result_files())
+    candidate = evaluate(student, tokenizer, request, material=material)
+    job.reporter.advance("compressed model measured")
+    facts = {
+        "dense": _summary(reference.to_json()),
+        "compressed": _summary(candidate.to_json()),
+        "differences": [difference.to_json() for difference in compare(candidate, reference)],
+        "lipschitz": _lipschitz(job, student, dense) if wanted.lipschitz else None,
+    }
+    job.reporter.advance("gain of each block measured")
+    _keep_scores(job, {"dense": reference.to_json(), "compressed": candidate.to_json()})
+    job.reporter.advance("written")
+    return facts
+
+
+def _request(job: Job) -> Request:
+    wanted = job.config.evaluate
+    settings = TaskSettings(limit=wanted.limit, seed=job.config.seed, near=job.near)
+    return Request(
+        perplexity=tuple(wanted.perplexity),
+        tasks=tuple(wanted.tasks),
+        window_tokens=wanted.window_tokens,
+        stride=wanted.stride,
+        settings=settings,
+    )
+
+
+def _lipschitz(job: Job, student: nn.Module, dense: nn.Module) -> dict[str, Any]:
+    """Return each block's gains after all stages, and before the fine-tune if there was one."""
+    after = _ratios(job, student, dense)
+    if not job.block_files("finetune"):
+        return {"before": after, "after": after}
+    before = compressed_model(job, job.block_files("binarize"))
+    return {"before": _ratios(job, before, dense), "after": after}
+
+
+def _ratios(job: Job, student: nn.Module, dense: nn.Module) -> list[dict[str, float]]:
+    ids = job.windows[:_LIPSCHITZ_WINDOWS]
+    return block_ratios(_hidden(job, student, ids), _hidden(job, dense, ids))
+
+
+@torch.no_grad()
+def _hidden(job: Job, model: nn.Module, ids: Tensor) -> Iterator[Mapping[int, Tensor]]:
+    for row in ids:
+        with recorded_hidden(model, job.structure.block_path) as hidden:
+            model(input_ids=row.unsqueeze(0), use_cache=False)
+            yield dict(hidden)
+
+
+def _keep_scores(job: Job, evaluations: Mapping[str, Any]) -> None:
+    """Keep every window's nats and every document's score, by which two runs can be paired."""
+    write_json(job.run.stage("evaluate") / "scores.json", evaluations)
+
+
+def _summary(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Return an evaluation without the lists that only pairing needs."""
+    parts = {kind: {name: _short(found) for name, found in evaluation[kind].items()} for kind in ("perplexity", "tasks")}
+    return {**evaluation, **parts}
+
+
+def _short(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in _LONG}
