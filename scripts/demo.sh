@@ -3,7 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 run=runs/demo
-resume=()
-if [ -d "$run" ]; then resume=(--resume); fi
-.venv/bin/liptt compress --config tiny --output "$run" "${resume[@]}"
+if [ -d "$run" ]; then
+    .venv/bin/liptt compress --resume "$run"
+else
+    .venv/bin/liptt compress --config tiny --output "$run"
+fi
 echo "The report is in $run/report.md"

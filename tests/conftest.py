@@ -236,8 +236,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_block_files() -> Callable[[Path, Path], list[Path]]:
-    """Return `make(model_directory, folder) -> block files`: every linear encoded, in turn by row and column scales, as
-    a split chain with an odd rank, as an mpo chain, and by row scales with a shift."""
+    """Return `make(model_directory, folder) -> block files`, every linear encoded.
+
+    In turn: row and column scales, a split chain with an odd rank, an mpo chain, row scales with a shift.
+    """
 
     def make(model_directory: Path, folder: Path) -> list[Path]:
         model = AutoModelForCausalLM.from_pretrained(model_directory, dtype=torch.float32)
@@ -313,3 +315,49 @@ def packed_llama(
 ) -> Path:
     """A directory with the tiny Llama, packed; read-only by convention."""
     return make_packed_model(tiny_llama, tmp_path_factory.mktemp("packed") / "llama")
+
+
+# Tests that need ../shared, which is not part of a clone
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests marked `outside` where ../shared is not there."""
+    if not SHARED.is_dir():
+        for item in items:
+            if item.get_closest_marker("outside"):
+                item.add_marker(pytest.mark.skip(reason="outside: ../shared is not here"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests marked `outside` were left out."""
+    left_out = [report for report in terminalreporter.stats.get("skipped", []) if "outside" in report.keywords]
+    if left_out:
+        terminalreporter.write_line(f"{len(left_out)} tests marked `outside` were left out: ../shared is not here")
+
+
+# Outside models and data
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the tests marked `outside` where the folder of outside models and data is not there."""
+    for item in items:
+        if item.get_closest_marker("outside") and not SHARED.is_dir():
+            item.add_marker(pytest.mark.skip(reason="outside: no ../shared"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many of them were left out."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum("outside: no ../shared" in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"{count} tests marked 'outside' were left out: there is no {SHARED}")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of outside models and data; for tests marked `outside` only."""
+    return SHARED

@@ -9,6 +9,7 @@ the losses are those of one process with N times the batch.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -86,9 +87,21 @@ class Course:
         return self.accelerator.process_index if self.accelerator else 0
 
 
-def make_accelerator(*, cpu: bool = False) -> Accelerator:
-    """Return Accelerate's view of the processes that this one was launched with."""
-    return Accelerator(cpu=cpu, kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
+def make_accelerator() -> Accelerator:
+    """Return Accelerate's view of the processes that were launched, on the CPU where there is nothing else.
+
+    Raises:
+        ConfigError: if the launcher started more than Accelerate sees: each would take itself for the only one.
+    """
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=handlers)
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise ConfigError(
+            f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes}; "
+            "set ACCELERATE_USE_CPU=true, or start with `liptt compress --num-processes`"
+        )
+    return accelerator
 
 
 def tune(lesson: Lesson, *, course: Course) -> History:

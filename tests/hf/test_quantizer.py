@@ -65,7 +65,9 @@ def test_tied_embeddings_stay_tied(make_tiny_model: Any, make_packed_model: Any,
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
-def test_saving_a_loaded_model_again_keeps_bits_and_config(packed_llama: Path, tmp_path: Path, expected: Tensor) -> None:
+def test_saving_a_loaded_model_again_keeps_bits_and_config(
+    packed_llama: Path, tmp_path: Path, expected: Tensor
+) -> None:
     AutoModelForCausalLM.from_pretrained(packed_llama).save_pretrained(tmp_path, max_shard_size="20KB")
     first, second = (json.loads((folder / "config.json").read_text()) for folder in (packed_llama, tmp_path))
     assert second["quantization_config"] == first["quantization_config"]
@@ -88,6 +90,8 @@ def test_blobs_offloaded_to_disk_leave_memory_and_give_the_same_logits(
     assert torch.equal(logits(model), expected)
     with pytest.raises(ValueError, match="offloaded to disk"):
         model.dequantize()
+    model.save_pretrained(tmp_path / "again")  # fetches what is on meta
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "again")), expected)
 
 
 def test_bfloat16_leaves_the_blobs_alone(packed_llama: Path, expected: Tensor) -> None:
@@ -115,7 +119,9 @@ def test_gradients_pass_the_packed_linears_to_the_embeddings(packed_llama: Path)
     assert model.model.embed_tokens.weight.grad.abs().sum() > 0
 
 
-def test_nothing_in_a_packed_linear_trains_after_loading(make_tiny_model: Any, make_packed_model: Any, tmp_path: Path) -> None:
+def test_nothing_in_a_packed_linear_trains_after_loading(
+    make_tiny_model: Any, make_packed_model: Any, tmp_path: Path
+) -> None:
     source = make_tiny_model("qwen2", tmp_path / "qwen2")
     model = AutoModelForCausalLM.from_pretrained(make_packed_model(source, tmp_path / "packed"))
     held = [parameter for module in packed(model) for parameter in module.parameters()]
@@ -148,6 +154,12 @@ def test_dequantize_at_load_by_config(packed_llama: Path, expected: Tensor) -> N
     model = AutoModelForCausalLM.from_pretrained(packed_llama, config=config)
     assert not packed(model)
     torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_config_given_beside_the_stored_one_is_ignored_with_a_warning(packed_llama: Path) -> None:
+    with pytest.warns(UserWarning, match="The `quantization_config` from the model will be used"):
+        model = AutoModelForCausalLM.from_pretrained(packed_llama, quantization_config=LipttConfig(dequantize=True))
+    assert len(packed(model)) == 14
 
 
 def test_half_is_refused_by_transformers(packed_llama: Path) -> None:

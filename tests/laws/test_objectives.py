@@ -88,13 +88,13 @@ def test_the_gradient_is_that_of_finite_differences():
     for record in RECORDS:
         built = objective_of(record)
         if isinstance(built, Lipschitz):
-            built = Lipschitz(power_steps=400)
+            built = Lipschitz(power_steps=100)
 
         def loss(*states, built=built):
             changed = Trace(states[0], student.labels, dict(zip((-1, 0, 1), states[1:], strict=True)))
             return built.loss(changed, teacher, generator=draw(2))
 
-        assert torch.autograd.gradcheck(loss, tuple(leaves(student)), atol=1e-4, check_undefined_grad=False)
+        assert torch.autograd.gradcheck(loss, tuple(leaves(student)), atol=1e-4, fast_mode=True)
 
 
 def test_the_loss_of_a_batch_is_the_mean_over_its_windows(objective):

@@ -14,7 +14,9 @@ from liptt_cli.packing.blob import pack
 def grid(rows: int, columns: int) -> Grid:
     generator = torch.Generator().manual_seed(rows * 100 + columns)
     codes = torch.randint(0, 2, (1, rows, columns), dtype=torch.uint8, generator=generator)
-    scale = Envelope(torch.rand(1, 1, rows, 1, generator=generator), torch.rand(1, 1, columns, generator=generator), columns)
+    scale = Envelope(
+        torch.rand(1, 1, rows, 1, generator=generator), torch.rand(1, 1, columns, generator=generator), columns
+    )
     return Grid(codes, scale).settled()
 
 

@@ -162,7 +162,9 @@ def test_without_sources_latents_are_the_levels():
     value = VALUES["split of two"]
     for options, sources in ((LatentOptions(), None), (LatentOptions(source="signs"), [torch.ones(1, 12, 8)] * 2)):
         latents = thaw(value, options=options, train=TRAIN, sources=sources).groups()["codes"]
-        assert all(torch.equal(latent, core.levels(torch.float32)) for latent, core in zip(latents, value.cores))
+        assert all(
+            torch.equal(latent, core.levels(torch.float32)) for latent, core in zip(latents, value.cores, strict=True)
+        )
 
 
 def test_a_source_of_zeros_or_a_scale_of_zeros_is_taken_as_it_is():

@@ -97,7 +97,9 @@ def test_companions_are_texts_only(
     assert not names & {"modeling_x.py", "tokenizer.pkl", "training_args.bin", "trainer_state.json"}
 
 
-def test_the_card_says_how_to_load_it_and_what_it_costs(tiny_llama: Path, block_files: list[Path], tmp_path: Path) -> None:
+def test_the_card_says_how_to_load_it_and_what_it_costs(
+    tiny_llama: Path, block_files: list[Path], tmp_path: Path
+) -> None:
     text = (write(tiny_llama, block_files, tmp_path / "x") / "README.md").read_text()
     bits = read_manifest(tmp_path / "x").totals.bits_per_weight
     assert "import liptt_cli" in text and f"{bits:.3f}" in text and "tiny/llama at abc" in text and "0" * 64 in text
@@ -109,7 +111,9 @@ def test_two_writes_give_the_same_bytes(tiny_llama: Path, block_files: list[Path
     assert all(path.read_bytes() == (two / path.name).read_bytes() for path in one.iterdir())
 
 
-def test_a_tensor_that_the_source_does_not_have_is_named(tiny_llama: Path, block_files: list[Path], tmp_path: Path) -> None:
+def test_a_tensor_that_the_source_does_not_have_is_named(
+    tiny_llama: Path, block_files: list[Path], tmp_path: Path
+) -> None:
     save_file({"model.extra": torch.zeros(1)}, tmp_path / "outside.safetensors")
     with pytest.raises(IntegrityError, match=r"model\.extra: changed by the run, but the source"):
         write(tiny_llama, [*block_files, tmp_path / "outside.safetensors"], tmp_path / "x")

@@ -42,10 +42,10 @@ def test_each_window_has_its_own_gain():
 
 
 def test_the_gradient_of_the_bilinear_form_is_that_of_the_singular_value():
-    x = normal(1, 20, 5).requires_grad_()
-    d = normal(1, 20, 5, seed=1).requires_grad_()
-    start = normal(5, seed=2)
-    assert torch.autograd.gradcheck(lambda x, d: leading_gain(x, d, steps=300, start=start), (x, d), atol=1e-4)
+    x = normal(1, 12, 4).requires_grad_()
+    d = normal(1, 12, 4, seed=1).requires_grad_()
+    start = normal(4, seed=2)
+    assert torch.autograd.gradcheck(lambda x, d: leading_gain(x, d, steps=100, start=start), (x, d), fast_mode=True)
 
 
 def test_a_teacher_has_the_gain_of_itself_and_double_the_branch_has_double_the_gain():

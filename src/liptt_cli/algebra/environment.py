@@ -47,7 +47,7 @@ def core_metric(chain: Chain, k: int, metric: Metric, *, dtype: torch.dtype = to
 
     The chain's end scales are left out: a caller moves them into weight and metric.
     """
-    cores, modes = _parts(chain, metric, dtype)
+    cores, modes = _parts(chain, k, metric, dtype)
     left = right = cores[0].new_ones(1, 1)
     for j in range(k):
         left = modes.left_gram(left, cores[j], j)
@@ -62,7 +62,7 @@ def core_metric(chain: Chain, k: int, metric: Metric, *, dtype: torch.dtype = to
 
 def core_target(chain: Chain, k: int, weight: Float[Tensor, "out in"], metric: Metric) -> Core:
     """Return the right side of core k's linear system, whose matrix is `core_metric`."""
-    cores, modes = _parts(chain, metric, weight.dtype)
+    cores, modes = _parts(chain, k, metric, weight.dtype)
     rest = weighted_modes(weight, chain, modes).reshape(1, -1)
     for core in cores[:k]:
         rest = absorb_left(rest, core)
@@ -77,7 +77,7 @@ def bond_system(
     """Return the normal matrix and right side of the least-squares scales of the bond before core k."""
     scales = [None if j == k else scale for j, scale in enumerate(chain.scales)]
     bare = Chain(chain.cores, tuple(scales), chain.shape, chain.out_modes, chain.in_modes)
-    cores, modes = _parts(bare, metric, weight.dtype)
+    cores, modes = _parts(bare, k, metric, weight.dtype)
     left = right = weight.new_ones(1, 1)
     rest = weighted_modes(weight, chain, modes).reshape(1, -1)
     for j in range(k):
@@ -90,11 +90,12 @@ def bond_system(
     return left * right, flat.reshape(len(left), len(right)).diagonal()
 
 
-def _parts(chain: Chain, metric: Metric, dtype: torch.dtype) -> tuple[list[Core], ModeMetric]:
-    """Return the cores, each inner scale in the core after it, and the metric over their modes."""
-    cores = [chain.core(k, dtype) for k in range(len(chain.cores))]
-    for k, bond in enumerate(chain.scales[1:-1], start=1):
-        cores[k] = times(cores[k], None if bond is None else bond.to(dtype), axis=0)
+def _parts(chain: Chain, k: int, metric: Metric, dtype: torch.dtype) -> tuple[list[Core], ModeMetric]:
+    """Return the cores with every inner scale in a neighbour that is not core k, and the metric over modes."""
+    cores = [chain.core(j, dtype) for j in range(len(chain.cores))]
+    for j, bond in enumerate(chain.scales[1:-1], start=1):
+        where, axis = (j - 1, 3) if j <= k else (j, 0)
+        cores[where] = times(cores[where], None if bond is None else bond.to(dtype), axis=axis)
     return cores, mode_metric(metric.to(dtype), out_modes=chain.out_modes, in_modes=chain.in_modes)
 
 

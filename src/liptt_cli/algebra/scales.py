@@ -115,7 +115,7 @@ def _row_scale(
     if rows is None or rows.ndim == 1:
         energy = (weighted * bare).sum(1)
         return (weighted * weight).sum(1) / energy.clamp_min(torch.finfo(energy.dtype).tiny)
-    return _solve(rows * (weighted @ bare.T), (times(weighted, rows, axis=0) * weight).sum(1))
+    return _solve(rows * (weighted @ bare.T), (weighted * times(weight, rows, axis=0)).sum(1))
 
 
 def _solve(normal: Float[Tensor, "n n"], right: Float[Tensor, " n"]) -> Float[Tensor, " n"]:

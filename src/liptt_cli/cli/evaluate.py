@@ -55,7 +55,7 @@ def evaluate_command(
 
     Example: liptt eval runs/demo --perplexity stdlib --against DENSE --fail-if 'perplexity>+5%'
     """
-    from liptt_cli.evaluation.evaluate import Request
+    from liptt_cli.evaluation.evaluate import Request, preflight
     from liptt_cli.evaluation.gates import read_gates
     from liptt_cli.evaluation.harness import TaskSettings
 
@@ -65,6 +65,7 @@ def evaluate_command(
     gates = read_gates(fail_if or [], against=against is not None, corpora=corpora, tasks=names)
     settings = TaskSettings(data_root, None, limit, batch_size, seed)
     request = Request(corpora, names, stride=stride, windows=windows, batch_windows=batch_size, settings=settings)
+    preflight(request)
     job = _Job(request, window_tokens, dtype, trust_remote_code)
     reference = None if against is None else job.measured(against)
     _tell(job.measured(model, revision), reference, gates, as_json=as_json)
@@ -74,11 +75,9 @@ def _tell(candidate: "Evaluation", reference: "Evaluation | None", gates: "Seque
     """Print the numbers, then fail if a gate did."""
     from liptt_cli.evaluation.compare import compare
     from liptt_cli.evaluation.gates import judge, require_passed
-    from liptt_cli.evaluation.results import flat
 
     differences = [] if reference is None else compare(candidate, reference)
-    beside = None if reference is None else flat(reference)
-    verdicts = judge(gates, flat(candidate), reference=beside, corpora=list(candidate.perplexity))
+    verdicts = judge(gates, candidate, reference)
     if as_json:
         document = {**candidate.to_json(), "gates": [verdict.to_json() for verdict in verdicts]}
         if reference is not None:
@@ -142,42 +141,54 @@ def _context(model: Any) -> int:
 
 def _tables(found: "Evaluation", differences: "list[Difference]") -> list[Table]:
     beside = {difference.name: difference for difference in differences}
-    tables = []
-    if found.perplexity:
-        table = Table("corpus", "tokens", "window", "stride", "nats/token", "perplexity", box=box.SIMPLE_HEAD)
-        _with_reference(table, beside)
-        for name, measured in found.perplexity.items():
-            nats = _with_error(measured.nats, measured.standard_error)
-            sizes = (str(measured.tokens), str(measured.window_tokens), str(measured.stride))
-            table.add_row(name, *sizes, nats, f"{measured.perplexity:.3f}", *_beside(beside.get(f"{name}.nats")))
-        tables.append(table)
-    if found.tasks:
-        table = Table("task", "documents", "metric", "value", "chance", box=box.SIMPLE_HEAD)
-        _with_reference(table, beside, kept=True)
-        for name, scores in found.tasks.items():
-            chance = "" if scores.chance is None else f"{scores.chance:.3f}"
-            for metric, value in scores.metrics.items():
-                number = _with_error(value, scores.standard_error(metric))
-                row = (name, str(len(scores.documents)), metric, number, chance)
-                table.add_row(*row, *_beside(beside.get(f"{name}.{metric}"), kept=True))
-        tables.append(table)
-    return tables
+    made = [_corpora_table(found, beside)] if found.perplexity else []
+    return [*made, _task_table(found, beside)] if found.tasks else made
 
 
-def _with_reference(table: Table, beside: "dict[str, Difference]", *, kept: bool = False) -> None:
-    for title in ("reference", "difference", *(("kept over chance",) if kept else ())) if beside else ():
-        table.add_column(title)
+def _corpora_table(found: "Evaluation", beside: "dict[str, Difference]") -> Table:
+    title = f"windows of {found.settings['window_tokens']} tokens, stride {found.settings['stride']}"
+    reference = ("reference", "difference") if beside else ()
+    table = _table("corpus", "tokens", "nats/token", "perplexity", *reference, title=title)
+    for name, measured in found.perplexity.items():
+        nats = _with_error(measured.nats, measured.standard_error)
+        row = (Path(name).name, str(measured.tokens), nats, f"{measured.perplexity:.3f}")
+        table.add_row(*row, *_beside(beside.get(f"{name}.nats")))
+    return table
 
 
-def _beside(difference: "Difference | None", *, kept: bool = False) -> list[str]:
+def _task_table(found: "Evaluation", beside: "dict[str, Difference]") -> Table:
+    title = "kept: (accuracy - chance) / (reference - chance)" if beside else None
+    reference = ("reference", "difference", "kept") if beside else ()
+    table = _table("task", "docs", "metric", "value", "chance", *reference, title=title)
+    for name in found.asked():
+        scores = found.tasks[name]
+        chance = "" if scores.chance is None else f"{scores.chance:.2f}"
+        for metric, value in scores.metrics.items():
+            number = _with_error(value, scores.standard_error(metric))
+            difference = beside.get(f"{name}.{metric}")
+            row = (name, str(len(scores.documents)), metric, number, chance)
+            table.add_row(*row, *_beside(difference), *_kept(difference))
+    return table
+
+
+def _table(*titles: str, title: str | None) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for number, heading in enumerate(titles):
+        table.add_column(heading, overflow="fold", no_wrap=number > 0, min_width=8 if number == 0 else None)
+    return table
+
+
+def _beside(difference: "Difference | None") -> list[str]:
     if difference is None:
         return []
-    cells = [f"{difference.reference:.4f}", _with_error(difference.difference, difference.standard_error, sign="+")]
-    if kept:
-        share = difference.kept_share
-        cells.append("" if share is None else _with_error(share, difference.kept_standard_error))
-    return cells
+    return [f"{difference.reference:.5g}", _with_error(difference.difference, difference.standard_error, sign="+")]
+
+
+def _kept(difference: "Difference | None") -> list[str]:
+    if difference is None or difference.kept_share is None:
+        return []
+    return [_with_error(difference.kept_share, difference.kept_standard_error)]
 
 
 def _with_error(value: float, error: float | None, *, sign: str = "") -> str:
-    return f"{value:{sign}.4f}" + ("" if error is None else f" ± {error:.4f}")
+    return f"{value:{sign}.4g}" + ("" if error is None else f"±{error:.2g}")

@@ -9,23 +9,27 @@ from typer.core import TyperGroup
 from liptt_cli.cli import screen
 from liptt_cli.cli.boundary import Boundary
 from liptt_cli.cli.compress import compress_command
-from liptt_cli.cli.compress import compress_command
 from liptt_cli.cli.doctor import doctor_command
 from liptt_cli.cli.evaluate import evaluate_command
+from liptt_cli.cli.export import export_command
+from liptt_cli.cli.generate import generate_command
+from liptt_cli.cli.inspect import inspect_command
 from liptt_cli.cli.methods import methods_command
-from liptt_cli.cli.plan import plan_command
 from liptt_cli.cli.plan import plan_command
 from liptt_cli.cli.schema import schema_command
 from liptt_cli.cli.validate import validate_command
+from liptt_cli.cli.verify import verify_command
 from liptt_cli.version import VERSION
 
 _WORK, _HELP = "Work", "Help"
 _COMMANDS = (
     ("compress", compress_command, _WORK),
     ("plan", plan_command, _WORK),
-    ("compress", compress_command, _WORK),
-    ("plan", plan_command, _WORK),
     ("eval", evaluate_command, _WORK),
+    ("export", export_command, _WORK),
+    ("inspect", inspect_command, _WORK),
+    ("verify", verify_command, _WORK),
+    ("generate", generate_command, _WORK),
     ("validate", validate_command, _HELP),
     ("schema", schema_command, _HELP),
     ("methods", methods_command, _HELP),
@@ -42,8 +46,9 @@ Examples:
 
   liptt generate runs/demo "Once upon a time"
 
-Exit status: 0 done · 1 our fault · 2 usage or configuration · 3 inputs · 4 memory, disk or lock ·
-5 numbers or integrity · 6 a quality gate failed · 130 interrupted, resumable
+Exit status: 0 done · 1 our fault · 2 usage or configuration · 3 inputs ·
+4 memory, disk or lock · 5 numbers or integrity · 6 a quality gate failed ·
+130 interrupted, resumable
 """
 
 

@@ -19,7 +19,7 @@ from liptt_cli.calibration.corpora import read_corpus, sha256_of
 from liptt_cli.calibration.windows import Sampling, corpus_windows, sampled_from
 from liptt_cli.errors import ConfigError
 from liptt_cli.evaluation import stdlib_task
-from liptt_cli.evaluation.harness import TaskSettings, run_tasks
+from liptt_cli.evaluation.harness import TaskSettings, require_known, run_tasks
 from liptt_cli.evaluation.results import Evaluation, TaskScores
 from liptt_cli.metrics.perplexity import Perplexity, measure_perplexity, overlapping
 
@@ -92,6 +92,20 @@ def evaluate(
         perplexity[name] = dataclasses.replace(found, corpus=name)
     tasks = _tasks(model, tokenizer, request, progress)
     return Evaluation(perplexity, tasks, material.sha256, request.to_json(), time.perf_counter() - start)
+
+
+def preflight(request: Request) -> None:
+    """Refuse what can be refused before a model is loaded: an absent corpus, an unknown task.
+
+    Raises:
+        CorpusError: if a corpus is not there.
+        ConfigError: if a task is unknown.
+        InputError: if a local task's data are not there.
+    """
+    for name in request.perplexity:
+        if name not in (_SELF, "stdlib"):
+            read_corpus(name, side="evaluation", near=request.settings.near)
+    require_known([name for name in request.tasks if name != stdlib_task.NAME], request.settings)
 
 
 def read_material(model: nn.Module, tokenizer: Any, request: Request, progress: Progress | None = None) -> Material:

@@ -9,15 +9,16 @@
     stdlib.perplexity>+5%      on one corpus;  blimp.acc<0.6  on one task
 
 A sign makes a limit relative to the reference, and so does a per cent sign. Without a target, `nats` and
-`perplexity` mean every corpus, and any other metric means every task that has it.
+`perplexity` mean every corpus, and any other metric means every task asked for (a group, not its members).
 """
 
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from liptt_cli.errors import ConfigError, GateError
+from liptt_cli.evaluation.results import Evaluation, flat
 
 _OPERATORS = {">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le}
 _EXPRESSION = re.compile(
@@ -39,12 +40,13 @@ class Gate:
     percent: bool
     relative: bool
 
-    def concerns(self, name: str, corpora: Sequence[str]) -> bool:
+    def concerns(self, name: str, found: Evaluation) -> bool:
         """Tell whether a number of this name, TARGET.METRIC, is judged."""
         target, _, metric = name.rpartition(".")
         if self.target is not None:
             return (target, metric) == (self.target, self.metric)
-        return metric == self.metric and (target in corpora) == (metric in _OF_CORPORA)
+        judged = found.perplexity if metric in _OF_CORPORA else found.asked()
+        return metric == self.metric and target in judged
 
     def threshold(self, reference: float | None) -> float:
         """Return the limit as a number to compare with."""
@@ -108,30 +110,25 @@ def read_gates(
     return gates
 
 
-def judge(
-    gates: Sequence[Gate],
-    numbers: Mapping[str, float],
-    *,
-    reference: Mapping[str, float] | None,
-    corpora: Sequence[str],
-) -> list[Verdict]:
+def judge(gates: Sequence[Gate], candidate: Evaluation, reference: Evaluation | None = None) -> list[Verdict]:
     """Return the verdict of each gate on each number it concerns.
 
     Raises:
         ConfigError: if a gate concerns none of the numbers.
     """
+    numbers = flat(candidate)
+    beside = flat(reference) if reference is not None else {}
     verdicts: list[Verdict] = []
     for gate in gates:
-        names = [name for name in numbers if gate.concerns(name, corpora)]
-        if not names:
-            raise ConfigError(
-                f"--fail-if {gate.expression!r}: nothing measured has that name; there is {', '.join(numbers)}."
-            )
+        names = [name for name in numbers if gate.concerns(name, candidate)]
+        if not names or (gate.relative and not set(names) <= set(beside)):
+            known = ", ".join(beside if names else numbers)
+            raise ConfigError(f"--fail-if {gate.expression!r}: nothing measured has that name; there is {known}.")
         for name in names:
-            beside = reference.get(name) if reference is not None and gate.relative else None
-            threshold = gate.threshold(beside)
+            other = beside[name] if gate.relative else None
+            threshold = gate.threshold(other)
             failed = _OPERATORS[gate.operator](numbers[name], threshold)
-            verdicts.append(Verdict(gate.expression, name, numbers[name], threshold, beside, not failed))
+            verdicts.append(Verdict(gate.expression, name, numbers[name], threshold, other, not failed))
     return verdicts
 
 

@@ -89,6 +89,17 @@ def run_tasks(
     return scores
 
 
+def require_known(tasks: Sequence[str], settings: TaskSettings) -> None:
+    """Refuse unknown tasks and absent local data, without loading either.
+
+    Raises:
+        ConfigError: if a task is unknown.
+        InputError: if a local task's data are not there.
+    """
+    with _quiet():
+        _registered(tasks, settings)
+
+
 class _Watched(HFLM):  # type: ignore[misc]  # lm_eval carries no types
     """The harness's own model class, with our progress in place of its bars, and the caller's tokenizer untouched."""
 

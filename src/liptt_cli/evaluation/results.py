@@ -52,6 +52,11 @@ class Evaluation:
     settings: dict[str, object]
     seconds: float
 
+    def asked(self) -> list[str]:
+        """Return the tasks and groups that were asked for, without the members of a group."""
+        members = {member for scores in self.tasks.values() for member in scores.subtasks}
+        return [name for name in self.tasks if name not in members]
+
     def to_json(self) -> dict[str, object]:
         """Return it all as JSON."""
         return {

@@ -58,18 +58,10 @@ def write_packed(
     section = make_section(overlay.forms, origin=origin, untouched=sorted(untouched))
     files["config.json"] = write_config(home, directory, {"dtype": origin.dtype, "quantization_config": section})
     files |= copy_companions(home, directory)
-    cost, linears = operations_of(overlay.forms), linears_of(overlay.forms)
-    totals = Totals(
-        payload_bytes=sum(linear.bytes for linear in linears.values()),
-        weights=sum(linear.weights for linear in linears.values()),
-        file_bytes=weight_bytes,
-        dense_file_bytes=sum(file.stat().st_size for file in source),
-        dense_bf16_bytes=2 * sum(piece.entries for piece in dense.values()),
-        sign_additions=cost.sign_additions,
-        multiplications=cost.multiplications,
-    )
-    manifest = Manifest(origin, files, linears, totals)
-    files["README.md"] = write_text(directory / "README.md", card(manifest))
+    totals = _totals(overlay, dense, file_bytes=weight_bytes, dense_file_bytes=sum(f.stat().st_size for f in source))
+    manifest = Manifest(origin, files, linears_of(overlay.forms), totals)
+    readme = write_text(directory / "README.md", card(manifest))
+    manifest = replace(manifest, files={**files, "README.md": readme})
     manifest.write(directory)
     return manifest
 
@@ -146,6 +138,19 @@ def headers(files: Sequence[Path]) -> dict[str, Piece]:
     for file in files:
         found |= read_header(file)[0]
     return found
+
+
+def _totals(overlay: Overlay, dense: Mapping[str, Piece], *, file_bytes: int, dense_file_bytes: int) -> Totals:
+    cost, linears = operations_of(overlay.forms), linears_of(overlay.forms)
+    return Totals(
+        payload_bytes=sum(linear.bytes for linear in linears.values()),
+        weights=sum(linear.weights for linear in linears.values()),
+        file_bytes=file_bytes,
+        dense_file_bytes=dense_file_bytes,
+        dense_bf16_bytes=2 * sum(piece.entries for piece in dense.values()),
+        sign_additions=cost.sign_additions,
+        multiplications=cost.multiplications,
+    )
 
 
 def _kept(dense: Mapping[str, Piece], overlay: Overlay) -> dict[str, Piece]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from liptt_cli.errors import IntegrityError
 from liptt_cli.forms.base import Form, Operations, blob_bytes
-from liptt_cli.packing.section import FORMAT_VERSION, Origin, check_version
+from liptt_cli.packing.section import FORMAT_VERSION, Origin, check_version, read_section
 from liptt_cli.packing.tensor_file import Written, write_text
 from liptt_cli.version import VERSION
 
@@ -87,12 +87,14 @@ def read_manifest(directory: Path) -> Manifest:
     """Read `liptt.json`.
 
     Raises:
+        ModelError: if the directory is no packed model.
         IntegrityError: if it is absent, unreadable or not what was written.
         FormatVersionError: if the model is of a newer format.
     """
     file = directory / NAME
     if not file.is_file():
-        raise IntegrityError(f"{file}: missing; this is no packed model, or its export did not finish")
+        read_section(directory)  # refuses what is no packed model
+        raise IntegrityError(f"{file}: missing; the export did not finish, or the copy did not; make it again")
     try:
         data = json.loads(file.read_bytes())
         check_version(data["format_version"], place=str(file))

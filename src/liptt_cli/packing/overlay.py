@@ -80,12 +80,12 @@ class Overlay:
             IntegrityError: naming the first linear that has not.
         """
         for linear, form in self.forms.items():
-            piece = self.tensors.get(f"{linear}.weight")
+            piece, wanted = self.tensors.get(f"{linear}.weight"), blob_bytes(form)
             if piece is None:
                 raise IntegrityError(f"{linear}: a form, but no tensor {linear}.weight; the file is not whole")
-            if piece.dtype != "U8" or piece.bytes != blob_bytes(form):
+            if piece.dtype != "U8" or piece.bytes != wanted:
                 raise IntegrityError(
-                    f"{linear}: a blob of {piece.bytes} bytes of {piece.dtype}, but its form asks for {blob_bytes(form)}"
+                    f"{linear}: a blob of {piece.bytes} bytes of {piece.dtype}, but its form asks for {wanted}"
                 )
         return self
 

@@ -21,7 +21,7 @@ def whole_directory(directory: Path, *, replace: bool = False) -> Iterator[Path]
         replace: take the place of what is there, once the new one is whole.
 
     Raises:
-        ConfigError: if there is something already and `replace` is false.
+        ConfigError: if there is something already and `replace` is false, or a file is in the way.
         ResourceError: if the disk is full.
     """
     if directory.exists() and not replace:
@@ -32,7 +32,7 @@ def whole_directory(directory: Path, *, replace: bool = False) -> Iterator[Path]
     shutil.rmtree(partial, ignore_errors=True)
     made = _missing_parents(directory)
     try:
-        partial.mkdir(parents=True)
+        _make(partial)
         yield partial
         _sync(partial)
         _put(partial, directory)
@@ -46,6 +46,13 @@ def whole_directory(directory: Path, *, replace: bool = False) -> Iterator[Path]
         shutil.rmtree(partial, ignore_errors=True)
         if not directory.exists():
             _remove_empty(made)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigError(Fault("--output", f"{directory.parent}: no directory can be made here: {error}")) from error
 
 
 def _missing_parents(directory: Path) -> list[Path]:

@@ -13,11 +13,22 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from liptt_cli.errors import IntegrityError
+from liptt_cli.models.hub import Source, load_model
 
 SEED = 0
 WINDOWS, WINDOW_TOKENS = 2, 16
 VALUES = 64
 TOLERANCE_SHARE = 1e-3
+
+
+def verify_logits(source: Source, expected: Mapping[str, Any], *, trust_remote_code: bool = False) -> float:
+    """Load a model in float32 and return how far its logits are from a fingerprint: 0.0 if they are identical.
+
+    Raises:
+        IntegrityError: if they are farther off than its tolerance.
+    """
+    model = load_model(source, dtype=torch.float32, trust_remote_code=trust_remote_code)
+    return compare(expected, logits_of(model, torch.tensor(expected["token_ids"])))
 
 
 def fingerprint_tokens(vocabulary: int) -> Int[Tensor, "windows tokens"]:

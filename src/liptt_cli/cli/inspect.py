@@ -1,0 +1,101 @@
+"""`liptt inspect`: what each linear of a packed model became, and where the bits went."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from liptt_cli.cli import screen
+
+if TYPE_CHECKING:
+    from liptt_cli.packing.manifest import Manifest
+
+_REPORT = "report.json"
+
+
+def inspect_command(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Run or exported directory, or hub id of a packed model.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Show each linear's form, bits and bytes, the whole file beside the dense one, and what the run's report knows.
+
+    Errors and Lipschitz ratios are those of the run that made the model, so they show for run directories only.
+
+    Example: liptt inspect runs/demo
+    """
+    from liptt_cli.models import hub
+    from liptt_cli.packing.account import account, describe
+    from liptt_cli.packing.manifest import read_manifest
+    from liptt_cli.packing.overlay import Overlay
+
+    path = hub.locate(model).path
+    overlay, manifest, report = Overlay.of_packed(path), read_manifest(path), _report(path)
+    errors = report.get("linears", {})
+    facts = manifest.to_json()
+    document = {
+        "path": str(path),
+        **{key: facts[key] for key in ("format_version", "liptt_version", "origin", "totals")},
+        "bytes": account(path, overlay),
+        "linears": {
+            name: {**facts["linears"][name], "form": describe(form), "error": errors.get(name, {}).get("error")}
+            for name, form in overlay.forms.items()
+        },
+        "lipschitz": report.get("lipschitz"),
+    }
+    if as_json:
+        screen.emit_json(document)
+        return
+    for shown in (_linears(document), _bytes(document), *_ratios(document)):
+        screen.emit(shown)
+    screen.emit(_summary(manifest))
+
+
+def _report(path: Path) -> dict[str, Any]:
+    """Return the report of the run that the model lies in, empty if there is none."""
+    file = path.parent / _REPORT
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def _linears(document: dict[str, Any]) -> Table:
+    table = Table("linear", "form", "bytes", "bits per weight", "error in the metric", box=box.SIMPLE_HEAD)
+    for name, found in document["linears"].items():
+        error = "" if found["error"] is None else f"{found['error']:.4f}"
+        table.add_row(name, found["form"], f"{found['bytes']:,}", f"{found['bits_per_weight']:.4f}", error)
+    return table
+
+
+def _bytes(document: dict[str, Any]) -> Table:
+    table = Table("where the bytes went", "bytes", "share", box=box.SIMPLE_HEAD)
+    total = sum(document["bytes"].values())
+    for kind, count in document["bytes"].items():
+        table.add_row(kind, f"{count:,}", f"{count / total:.1%}")
+    return table
+
+
+def _ratios(document: dict[str, Any]) -> list[Table]:
+    lipschitz = document["lipschitz"]
+    if not lipschitz:
+        return []
+    table = Table("block", "gain of the dense block", "ratio before the fine-tune", "ratio after", box=box.SIMPLE_HEAD)
+    for before, after in zip(lipschitz["before"], lipschitz["after"], strict=True):
+        row = (f"{after['teacher_gain']:.4g}", f"{before['ratio']:.3f}", f"{after['ratio']:.3f}")
+        table.add_row(str(after["block"]), *row)
+    return [table]
+
+
+def _summary(manifest: "Manifest") -> str:
+    totals = manifest.totals
+    return (
+        f"{manifest.origin.method} on {manifest.origin.model}: {totals.bits_per_weight:.4f} honest bits per weight "
+        f"({totals.payload_bytes:,} bytes for {totals.weights:,} weights).\n"
+        f"Weight files: {totals.file_bytes:,} bytes; dense: {totals.dense_file_bytes:,}, in bfloat16 "
+        f"{totals.dense_bf16_bytes:,} ({totals.file_bytes / totals.dense_bf16_bytes - 1:+.1%}).\n"
+        f"One token, compressed linears: {totals.sign_additions:,} sign additions and {totals.multiplications:,} "
+        f"multiplications; dense: {totals.weights:,} multiply-adds."
+    )

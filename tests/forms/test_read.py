@@ -1,0 +1,25 @@
+"""Forms as JSON: a round trip through text for every kind, and a clear refusal of an unknown one."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+
+from drawn import TYPE_CHECKED_DRAWS, forms
+from liptt_cli.errors import FormatVersionError
+from liptt_cli.forms.read import form_from_json
+
+pytestmark = TYPE_CHECKED_DRAWS
+
+
+@settings(max_examples=60, deadline=None)
+@given(form=forms())
+def test_round_trip(form):
+    again = form_from_json(json.loads(json.dumps(form.to_json())))
+    assert again == form
+    assert hash(again) == hash(form)
+
+
+def test_an_unknown_kind_names_the_known_ones():
+    with pytest.raises(FormatVersionError, match='"zones" is not known .*dense, grid, chain.*upgrade'):
+        form_from_json({"node": "zones"})
