@@ -16,7 +16,6 @@ import gzip
 import hashlib
 import json
 import math
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -87,7 +86,8 @@ def read_documents(paths: list[Path], preset: Preset) -> list[str]:
     """Return all documents; the standard library's stand in as often as the preset says."""
     documents = standard_library("calibration") * preset.stdlib_repeats
     for path in paths:
-        text = (gzip.open(path, "rt", encoding="utf8") if path.suffix == ".gz" else path.open(encoding="utf8")).read()
+        packed = path.read_bytes()
+        text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf8")
         documents += [part.strip() for part in text.split(f"\n{SEPARATOR}") if part.strip()]
     return documents
 
@@ -124,7 +124,7 @@ def load_or_encode(documents: list[str], tokenizer: PreTrainedTokenizerFast, wor
             pieces += [np.asarray(ids, dtype=np.uint16) for ids in batch]
         temporary = work / "tokens.partial.npy"
         np.save(temporary, np.concatenate(pieces))
-        os.replace(temporary, path)
+        temporary.replace(path)
     return np.load(path, mmap_mode="r")
 
 
@@ -225,46 +225,39 @@ def train(
             left = (preset.steps - step) * preset.batch_windows * preset.window_tokens / speed / 60
             print(f"step {step}/{preset.steps} nats {running:.4f} {speed:.0f} tokens/s {left:.0f} min left", flush=True)
             save_checkpoint(checkpoint, model, optimizers, step)
-    save_model(model, tokenizer, preset, arguments, tokens, running)
+    folder = arguments.work / "model"
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    facts = describe(model, preset, arguments, training_tokens=len(tokens), nats=running)
+    (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+    print(f"wrote {folder}")
 
 
-def save_checkpoint(
-    path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], step: int
-) -> None:
+def save_checkpoint(path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], step: int) -> None:
     """Write the checkpoint beside and rename it, so that a kill leaves the old or the new one."""
     temporary = path.with_suffix(".partial")
     state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step}
     torch.save(state, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
-def save_model(
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    preset: Preset,
-    arguments: argparse.Namespace,
-    tokens: np.ndarray,
-    running: float,
-) -> None:
-    """Write the bfloat16 weights, the tokenizer and the facts of the training."""
-    folder = arguments.work / "model"
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def describe(
+    model: LlamaForCausalLM, preset: Preset, arguments: argparse.Namespace, *, training_tokens: int, nats: float
+) -> dict[str, object]:
+    """Return the facts of the training that the model card is written from."""
     seen = preset.steps * preset.batch_windows * preset.window_tokens
-    facts = {
+    return {
         "preset": arguments.preset,
         **asdict(preset),
         "seed": arguments.seed,
         "parameters": sum(p.numel() for p in model.parameters()),
         "tokens_seen": seen,
-        "epochs": round(seen / len(tokens), 3),
-        "final_training_nats": round(running, 4),
+        "epochs": round(seen / training_tokens, 3),
+        "final_training_nats": round(nats, 4),
         "corpus_sha256": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in arguments.corpus},
         "python": sys.version.split()[0],
         "torch": torch.__version__,
     }
-    (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
-    print(f"wrote {folder}")
 
 
 if __name__ == "__main__":

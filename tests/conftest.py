@@ -337,26 +337,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{len(left_out)} tests marked `outside` were left out: ../shared is not here")
 
 
-# Outside models and data
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the tests marked `outside` where the folder of outside models and data is not there."""
-    for item in items:
-        if item.get_closest_marker("outside") and not SHARED.is_dir():
-            item.add_marker(pytest.mark.skip(reason="outside: no ../shared"))
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many of them were left out."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    count = sum("outside: no ../shared" in str(report.longrepr) for report in skipped)
-    if count:
-        terminalreporter.write_line(f"{count} tests marked 'outside' were left out: there is no {SHARED}")
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of outside models and data; for tests marked `outside` only."""

@@ -1,6 +1,5 @@
 """The training loop: it lowers losses, resumes to the bit, and stops with a clear word when numbers break."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -17,7 +16,7 @@ from liptt_cli.formats.chain import Chain
 from liptt_cli.formats.grid import Envelope, Grid
 from liptt_cli.layers.surgery import thawed
 from liptt_cli.menu import tuning as menu
-from liptt_cli.tuning import Course, Lesson, finetune_model, make_accelerator, rate_share, tune
+from liptt_cli.tuning import Course, Lesson, finetune_model, make_accelerator, tune
 
 LINEARS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj")
 
@@ -71,23 +70,6 @@ def state(module):
 
 def same(left, right):
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
-
-
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [
-        ("constant", [0.5, 1, 1, 1, 1, 1, 1, 1]),
-        ("linear", [0.5, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
-        ("cosine", [0.5, 1, *(0.5 + 0.5 * math.cos(math.pi * k / 6) for k in range(6))]),
-    ],
-)
-def test_the_rate_warms_up_and_follows_the_schedule(schedule, expected):
-    chosen = options(steps=8, warmup_share=0.25, schedule=schedule)
-    assert [rate_share(step, chosen) for step in range(8)] == pytest.approx(expected)
-
-
-def test_warming_up_all_the_way_is_allowed():
-    assert rate_share(3, options(steps=4, warmup_share=1.0)) == 1.0
 
 
 def test_a_block_learns_and_everything_outside_of_train_stays():

@@ -81,7 +81,9 @@ def _stoppable(job: Job) -> Iterator[None]:
     """Turn SIGINT and SIGTERM into a message that tells how to go on."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped; nothing is lost but the step in hand. Go on: liptt compress --resume {job.run.path}")
+        raise Interrupted(
+            f"stopped; nothing is lost but the step in hand. Go on: liptt compress --resume {job.run.path}"
+        )
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -44,9 +44,7 @@ def _claims(facts: Facts) -> dict[str, Any]:
 
 def _kept(evaluation: Facts) -> float | None:
     """Return the mean share of the dense accuracy above chance that was kept, over tasks that tell."""
-    shares = [
-        found["kept_share"] for found in evaluation.get("differences", ()) if found.get("kept_share") is not None
-    ]
+    shares = [found["kept_share"] for found in evaluation.get("differences", ()) if found.get("kept_share") is not None]
     return sum(shares) / len(shares) if shares else None
 
 
@@ -115,8 +113,14 @@ def _errors(linears: Mapping[str, Facts]) -> Iterator[str]:
     for name, facts in linears.items():
         kinds.setdefault(name.rpartition(".")[2], []).append(facts)
     rows = [
-        (kind, str(len(found)), f"{_mean(found, 'bits_per_weight'):.4f}", f"{_mean(found, 'error'):.4f}",
-         f"{_mean(found, 'plain_error'):.4f}", f"{sum(each['seconds'] for each in found):.1f}")
+        (
+            kind,
+            str(len(found)),
+            f"{_mean(found, 'bits_per_weight'):.4f}",
+            f"{_mean(found, 'error'):.4f}",
+            f"{_mean(found, 'plain_error'):.4f}",
+            f"{sum(each['seconds'] for each in found):.1f}",
+        )
         for kind, found in kinds.items()
     ]
     heads = ("linears", "count", "bits/weight", "error in the metric", "plain error", "seconds")
@@ -144,7 +148,8 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _mean(found: Sequence[Facts], key: str) -> float:
-    return sum(each[key] for each in found) / len(found)
+    total: float = sum(each[key] for each in found)
+    return total / len(found)
 
 
 def _number(value: float | None) -> str:

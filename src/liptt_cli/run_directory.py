@@ -151,7 +151,9 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
     """
     file = path / MANIFEST
     if not file.exists():
-        raise InputError(f"{path} is not a run directory: it has no {MANIFEST}. Start one with `liptt compress --config`")
+        raise InputError(
+            f"{path} is not a run directory: it has no {MANIFEST}. Start one with `liptt compress --config`"
+        )
     found = json.loads(file.read_text(encoding="utf8"))
     return found["config"], Path(found["origin"])
 
@@ -225,7 +227,9 @@ def _locked(path: Path) -> IO[str]:
         lock.seek(0)
         owner = lock.read().strip() or "another process"
         lock.close()
-        raise RunLockedError(f"{path}: {owner} works in this run directory; wait for it, or give another --output") from error
+        raise RunLockedError(
+            f"{path}: {owner} works in this run directory; wait for it, or give another --output"
+        ) from error
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {platform.node()}")
     lock.flush()

@@ -29,11 +29,8 @@ from liptt_cli.calibration.order import seeded_generator, step_windows
 from liptt_cli.errors import ConfigError, DivergenceError
 from liptt_cli.layers.checkpoint import restore, save
 from liptt_cli.layers.hidden import recorded_hidden
-from liptt_cli.layers.surgery import trained_groups
+from liptt_cli.layers.optimizer import make_optimizer, rate_share
 from liptt_cli.menu.tuning import Tuning
-
-_EPSILON = 1e-12  # of Adam: a code's gradient is one of millions, far below the usual 1e-8
-_DECAYED = ("codes", "weights")
 
 
 @dataclass(frozen=True)
@@ -150,38 +147,6 @@ def finetune_model(
 
         lesson = Lesson(wrapped, ids.shape[0], lambda index: ours(ids[index].to(device), needs), taught)
         return _Loop(lesson, course, optimizer).run()
-
-
-def make_optimizer(module: nn.Module, options: Tuning) -> torch.optim.Optimizer:
-    """Return Adam over the groups of `options.train`, freezing the rest of the module in place.
-
-    Raises:
-        ConfigError: if the module has none of these groups.
-    """
-    groups = trained_groups(module, options.train)
-    if not groups:
-        raise ConfigError(f"train: the model has nothing to train among {', '.join(options.train)}")
-    rates = options.learning_rate.model_dump()
-    records: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "params": parameters,
-            "lr": rates[name],
-            "rate": rates[name],
-            "weight_decay": options.weight_decay if name in _DECAYED else 0.0,
-        }
-        for name, parameters in groups.items()
-    ]
-    return torch.optim.AdamW(records, betas=(options.betas[0], options.betas[1]), eps=_EPSILON)
-
-
-def rate_share(step: int, options: Tuning) -> float:
-    """Return the share of the learning rate at a step: up to 1 over the warm-up, then by the schedule."""
-    warmup_steps = math.ceil(options.warmup_share * options.steps)
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    done = (step - warmup_steps) / (options.steps - warmup_steps)
-    return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[options.schedule]
 
 
 @dataclass

@@ -17,7 +17,7 @@ from liptt_cli.algebra.objectives.teacher_nats import TeacherNats
 from liptt_cli.formats.grid import Envelope, Grid
 from liptt_cli.layers.surgery import thawed
 from liptt_cli.menu import tuning as menu
-from liptt_cli.tuning import Course, History, StepRecord, finetune_model, make_accelerator
+from liptt_cli.tuning import Course, History, finetune_model, make_accelerator
 
 OPTIONS = menu.Tuning(
     steps=8,
@@ -80,8 +80,6 @@ def _dying(step: int) -> list[TeacherNats | HiddenSquare | Lipschitz]:
 
     return [TeacherNats(), Dying(weight=0.5), Lipschitz(weight=0.05)]
 
-
-__all__ = ["OPTIONS", "StepRecord", "finetune", "objectives"]
 
 if __name__ == "__main__":
     main()

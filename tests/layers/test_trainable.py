@@ -194,3 +194,12 @@ def test_a_scale_only_training_at_a_tiny_rate_still_lowers_the_loss():
         loss().backward()
         optimizer.step()
     assert loss().item() < 0.9 * first
+
+
+def test_under_autocast_the_two_views_are_one_as_well():
+    value = VALUES["split of two"]
+    module = thaw(value, options=LatentOptions(), train=TRAIN)
+    with torch.autocast("cpu", torch.bfloat16):
+        step(module, value, count=10, rate=0.05)
+        assert torch.equal(module(inputs(value)), module.freeze().apply(inputs(value)))
+    same(thaw(module.freeze(), options=LatentOptions(), train=TRAIN).freeze(), module.freeze())

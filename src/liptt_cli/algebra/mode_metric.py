@@ -19,6 +19,8 @@ from liptt_cli.algebra.metric import Metric, Moment, along, diagonal, times
 from liptt_cli.errors import DivergenceError
 from liptt_cli.tensors.chain import Core
 
+_NO_SYSTEM = "the linear system of a core is not finite or not positive; more damping or ridge may help"
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -32,7 +34,7 @@ class Operator:
         if self.moment.ndim == 1:
             return self.moment, None
         if not bool(torch.isfinite(self.moment).all()):
-            raise DivergenceError("the metric of a core is not finite; the weight is too large, or its fit diverged")
+            raise DivergenceError(_NO_SYSTEM)
         values, vectors = torch.linalg.eigh(self.moment)
         return values.clamp_min(0), vectors
 
@@ -46,7 +48,7 @@ class CoreMetric:
     @property
     def mean(self) -> float:
         """Return the mean eigenvalue."""
-        return prod(float(diagonal(axis.moment).mean()) for axis in self.axes if axis is not None)
+        return prod((float(diagonal(axis.moment).mean()) for axis in self.axes if axis is not None), start=1.0)
 
     def apply(self, core: Core) -> Core:
         """Return the metric times a core."""
@@ -144,7 +146,7 @@ def _solve_one(target: Core, moment: Tensor, *, axis: int, shift: float) -> Core
     shifted.diagonal().add_(shift)
     factor, failed = torch.linalg.cholesky_ex(shifted)
     if int(failed):
-        raise DivergenceError("the linear system of a core is not positive; more ridge or damping may help")
+        raise DivergenceError(_NO_SYSTEM)
     front = target.movedim(axis, 0)
     solved = torch.cholesky_solve(front.reshape(len(moment), -1), factor)
     return solved.reshape(front.shape).movedim(0, axis)

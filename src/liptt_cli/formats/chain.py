@@ -4,7 +4,6 @@ Nothing but scales stands between cores: no normalisation, bias or per-element s
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -72,14 +71,14 @@ class Chain:
         """Return `x @ dense().T`: by two matrices at the narrowest bond where there is one."""
         bond = self.form.pair_bond
         if bond is None:
-            return cast(Tensor, x @ self.dense(x.dtype).T)
+            return x @ self.dense(x.dtype).T
         rows, columns = self.shape
         left = self.segment(0, bond, x.dtype)[0, :rows, 0, :]
         right = self.segment(bond, len(self.cores), x.dtype)[:, 0, :columns, 0]
         first, middle, last = self.scales[0], self.scales[bond], self.scales[-1]
         hidden = (x if last is None else x * last.to(x.dtype)) @ right.T
         y = (hidden if middle is None else hidden * middle.to(x.dtype)) @ left.T
-        return cast(Tensor, y if first is None else y * first.to(x.dtype))
+        return y if first is None else y * first.to(x.dtype)
 
     def fields(self) -> dict[str, Tensor]:
         """Return the cores' sections, then the scales'."""

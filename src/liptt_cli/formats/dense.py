@@ -1,7 +1,6 @@
 """Plain numbers as a compressed weight: cores of a float chain, controls, outliers."""
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -37,7 +36,7 @@ class Dense:
 
     def apply(self, x: Float[Tensor, "*lead in"]) -> Float[Tensor, "*lead out"]:
         """Return `x @ values.T`."""
-        return cast(Tensor, x @ self.values.to(x.dtype).T)
+        return x @ self.values.to(x.dtype).T
 
     def fields(self) -> dict[str, Tensor]:
         """Return the values."""

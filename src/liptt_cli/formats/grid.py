@@ -1,10 +1,9 @@
 """Codes on a regular grid of levels under an envelope of scales.
 
-    W = sum_p scale_p * level(codes_p) + shift,    scale_p = sum_l rows[p, l] * cols[p, l]
+W = sum_p scale_p * level(codes_p) + shift,    scale_p = sum_l rows[p, l] * cols[p, l]
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -81,7 +80,7 @@ class Grid:
 
     def apply(self, x: Float[Tensor, "*lead in"]) -> Float[Tensor, "*lead out"]:
         """Return `x @ dense().T`."""
-        return cast(Tensor, x @ self.dense(x.dtype).T)
+        return x @ self.dense(x.dtype).T
 
     def fields(self) -> dict[str, Tensor]:
         """Return codes and scales."""

@@ -53,9 +53,7 @@ class Operations:
 
     def __add__(self, other: "Operations") -> "Operations":
         """Add two costs."""
-        return Operations(
-            self.sign_additions + other.sign_additions, self.multiplications + other.multiplications
-        )
+        return Operations(self.sign_additions + other.sign_additions, self.multiplications + other.multiplications)
 
 
 @runtime_checkable

@@ -43,9 +43,7 @@ class ChainForm:
         the chain runs as the dense matrix that it stands for.
         """
         eligible = [
-            k
-            for k in range(1, len(self.cores))
-            if prod(self.in_modes[:k]) == 1 and prod(self.out_modes[k:]) == 1
+            k for k in range(1, len(self.cores)) if prod(self.in_modes[:k]) == 1 and prod(self.out_modes[k:]) == 1
         ]
         return min(eligible, key=lambda k: self.bonds[k], default=None)
 

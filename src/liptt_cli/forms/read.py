@@ -1,6 +1,6 @@
 """JSON to forms: the other direction of `Form.to_json`, with a clear refusal of what is unknown."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from liptt_cli.errors import FormatVersionError
@@ -16,7 +16,7 @@ def form_from_json(data: Mapping[str, Any]) -> Form:
         FormatVersionError: if the node is of a kind that this version does not know.
     """
     kind = data.get("node")
-    if kind not in _READERS:
+    if not isinstance(kind, str) or kind not in _READERS:
         raise FormatVersionError(
             f'a form of kind "{kind}" is not known to this version of liptt (known: {", ".join(_READERS)}); '
             "upgrade liptt to read this model"
@@ -58,4 +58,4 @@ def _pair(data: Any) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-_READERS = {"dense": _dense, "grid": _grid, "chain": _chain}
+_READERS: dict[str, Callable[[Mapping[str, Any]], Form]] = {"dense": _dense, "grid": _grid, "chain": _chain}

@@ -54,11 +54,11 @@ class LipttQuantizer(HfQuantizer):
 
     def _dequantize(self, model: nn.Module, dtype: torch.dtype | str | None = None) -> nn.Module:
         wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype or torch.float32
-        for name, module in list(model.named_modules()):
-            if not isinstance(module, PackedLinear):
-                continue
-            if module.weight.is_meta:
+        packed = {name: module for name, module in model.named_modules() if isinstance(module, PackedLinear)}
+        for name, module in packed.items():
+            if module.weight.is_meta:  # refused before the first one is replaced
                 raise ValueError(f"{name} is offloaded to disk; load the model without offloading to densify it")
+        for name, module in packed.items():
             model.set_submodule(name, module.to_linear(wanted))
         return model
 

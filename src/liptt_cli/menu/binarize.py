@@ -41,7 +41,7 @@ class Direct(Options):
 
 
 class Admm(Options):
-    """Alternating direction method of multipliers, core by core (DBF, arXiv:2505.11076; NanoQuant, arXiv:2602.06694)."""
+    """Alternating direction method of multipliers, core by core (arXiv:2505.11076, arXiv:2602.06694)."""
 
     kind: Literal["admm"]
     iterations: Count = 80

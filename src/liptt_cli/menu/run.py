@@ -52,6 +52,7 @@ class Evaluate(Options):
     perplexity: Annotated[list[str], Field(description="corpora")] = []
     tasks: Annotated[list[str], Field(description="lm-evaluation-harness tasks, or YAML files of tasks")] = []
     window_tokens: Annotated[int, Field(ge=8)] = 2048
+    windows: Annotated[Count | None, Field(description="windows of each corpus, a seeded subset; null: all")] = None
     stride: Annotated[Count | None, Field(description="tokens between windows; null: window_tokens")] = None
     limit: Annotated[Count | None, Field(description="documents a task, a seeded subset; null: all")] = None
     lipschitz: Annotated[bool, Field(description="report each block's student to teacher gain")] = True
@@ -91,7 +92,7 @@ class RunConfig(Options):
         factor = self.decompose.factor
         if self.bits_per_weight is not None and self.target_size is not None:
             raise ValueError("bits_per_weight and target_size are one dial; give one of them")
-        if isinstance(factor, TensorTrain) and factor.rank == "auto":
-            if self.bits_per_weight is None and self.target_size is None:
-                raise ValueError("decompose.factor.rank is auto, so bits_per_weight or target_size is needed")
+        asks = isinstance(factor, TensorTrain) and factor.rank == "auto"
+        if asks and self.bits_per_weight is None and self.target_size is None:
+            raise ValueError("decompose.factor.rank is auto, so bits_per_weight or target_size is needed")
         return self

@@ -16,7 +16,8 @@ def pack_indices(codes: UInt8[Tensor, "*lead columns"], *, bits: int) -> UInt8[T
     places = torch.arange(bits, dtype=torch.uint8, device=codes.device)
     stream = ((codes.unsqueeze(-1) >> places) & 1).flatten(-2)
     stream = torch.nn.functional.pad(stream, (0, -stream.shape[-1] % 8)).unflatten(-1, (-1, 8))
-    return (stream << torch.arange(8, dtype=torch.uint8, device=codes.device)).sum(-1, dtype=torch.uint8)
+    packed: Tensor = (stream << torch.arange(8, dtype=torch.uint8, device=codes.device)).sum(-1, dtype=torch.uint8)
+    return packed
 
 
 def unpack_indices(
@@ -28,4 +29,5 @@ def unpack_indices(
     if bits == 1:
         return stream
     places = torch.arange(bits, dtype=torch.uint8, device=packed.device)
-    return (stream.unflatten(-1, (columns, bits)) << places).sum(-1, dtype=torch.uint8)
+    codes: Tensor = (stream.unflatten(-1, (columns, bits)) << places).sum(-1, dtype=torch.uint8)
+    return codes

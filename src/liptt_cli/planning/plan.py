@@ -5,6 +5,7 @@ Torch-free. The compression itself takes its forms from `structure`, so a plan's
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from liptt_cli.errors import BudgetError, ShapeError
 from liptt_cli.forms.base import Form, Operations, bits_per_weight, blob_bytes
@@ -61,7 +62,7 @@ class Plan:
             blocks[site.block] = blocks.get(site.block, 0) + site.weights
         return _FLOAT_BYTES * (4 * max(blocks.values()) + 3 * tokens * width) + self.model.other_bytes
 
-    def rows(self) -> list[dict[str, object]]:
+    def rows(self) -> list[dict[str, Any]]:
         """Return one row a linear."""
         return [_row(site, self.forms[site.name]) for site in self.sites]
 
@@ -117,7 +118,7 @@ def _budget_bytes(config: RunConfig, model: ModelShape, sites: Sequence[SiteShap
     return config.target_size - rest
 
 
-def _row(site: SiteShape, form: Form) -> dict[str, object]:
+def _row(site: SiteShape, form: Form) -> dict[str, Any]:
     data = form.to_json()
     return {
         "linear": site.name,

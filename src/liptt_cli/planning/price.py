@@ -86,9 +86,7 @@ def _chain(shape: tuple[int, int], factor: TensorTrain, codec: BinaryCodec | Flo
     out_modes, in_modes = _modes(factor, shape)
     ranks = tuple(min(rank, cap) for cap in _caps(factor, shape))
     bonds = (1, *ranks, 1)
-    cores = tuple(
-        _core((bonds[k] * out_modes[k], in_modes[k] * bonds[k + 1]), codec) for k in range(factor.cores)
-    )
+    cores = tuple(_core((bonds[k] * out_modes[k], in_modes[k] * bonds[k + 1]), codec) for k in range(factor.cores))
     inner = [factor.bond_scales and isinstance(codec, BinaryCodec)] * len(ranks)
     ends = isinstance(codec, BinaryCodec)
     return ChainForm(shape, out_modes, in_modes, ranks, cores, (ends, *inner, ends))

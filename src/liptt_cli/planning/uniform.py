@@ -39,9 +39,7 @@ def allocate(
     return {site.name: ladders[site.shape].forms[chosen[site.name]] for site in sites}
 
 
-def _highest_level(
-    sites: Sequence[SiteShape], ladders: Mapping[tuple[int, int], Ladder], budget_bytes: int
-) -> float:
+def _highest_level(sites: Sequence[SiteShape], ladders: Mapping[tuple[int, int], Ladder], budget_bytes: int) -> float:
     levels = sorted({bits_per_weight(form) for ladder in ladders.values() for form in ladder.forms})
     low, high = 0, len(levels)
     while low + 1 < high:
@@ -53,16 +51,12 @@ def _highest_level(
     return levels[low]
 
 
-def _at_level(
-    sites: Sequence[SiteShape], ladders: Mapping[tuple[int, int], Ladder], bits: float
-) -> dict[str, int]:
+def _at_level(sites: Sequence[SiteShape], ladders: Mapping[tuple[int, int], Ladder], bits: float) -> dict[str, int]:
     best = {shape: ladder.best(bits) for shape, ladder in ladders.items()}
     return {site.name: best[site.shape] for site in sites}
 
 
-def _total(
-    sites: Sequence[SiteShape], ladders: Mapping[tuple[int, int], Ladder], chosen: Mapping[str, int]
-) -> int:
+def _total(sites: Sequence[SiteShape], ladders: Mapping[tuple[int, int], Ladder], chosen: Mapping[str, int]) -> int:
     return sum(ladders[site.shape].bytes[chosen[site.name]] for site in sites)
 
 

@@ -48,11 +48,10 @@ def compressed_model(job: Job, files: Sequence[Path]) -> nn.Module:
     found = read_blocks(files)
     apply_changed(model, found.changed)
     for name, value in found.values.items():
-        linear = get_module(model, name)
-        packed = PackedLinear(value.form, bias=linear.bias is not None)
+        bias = getattr(get_module(model, name), "bias", None)
+        packed = PackedLinear(value.form, bias=bias is not None)
         packed.weight = nn.Parameter(pack(value), requires_grad=False)
-        if linear.bias is not None:
-            packed.bias = linear.bias
+        packed.bias = bias
         replace_module(model, name, packed)
     return model
 

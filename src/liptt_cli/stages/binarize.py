@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from liptt_cli.algebra.compose import LinearPlan, compress
@@ -25,6 +24,7 @@ from liptt_cli.catalogue import codec_of, factor_of, objective_of, solver_of
 from liptt_cli.errors import LipttError
 from liptt_cli.formats.base import Encoded
 from liptt_cli.forms.base import bits_per_weight
+from liptt_cli.forms.chain import ChainForm
 from liptt_cli.layers.surgery import get_module, replace_module, thawed, trained_outside
 from liptt_cli.layers.trainable import thaw
 from liptt_cli.menu.tuning import Tuning
@@ -129,22 +129,26 @@ class _Worker:
         if solved.sources is not None:
             self.sources[site.name] = solved.sources
         tuning = self.job.config.binarize.codes
-        module = thaw(solved.value, options=tuning.latent.model_copy(update={"kind": "none"}), train=[], bias=linear.bias)
+        module = thaw(
+            solved.value, options=tuning.latent.model_copy(update={"kind": "none"}), train=[], bias=linear.bias
+        )
         replace_module(visit.block, path, module)
         self._report(site, error=(solved.error, solved.plain_error), seconds=time.monotonic() - began)
 
     def _report(self, site: Site, *, error: tuple[float, float], seconds: float) -> None:
         form = self.job.forms[site.name]
-        data = form.to_json()
+        ranks = form.ranks if isinstance(form, ChainForm) else ()
         self.facts[site.name] = {
             "error": error[0],
             "plain_error": error[1],
             "bits_per_weight": bits_per_weight(form),
-            "ranks": data.get("ranks"),
+            "ranks": list(ranks),
             "seconds": seconds,
         }
-        ranks = f", rank {'x'.join(map(str, data['ranks']))}" if data.get("ranks") else ""
-        self.job.reporter.advance(f"{site.name}: error {error[0]:.4f}{ranks}, {bits_per_weight(form):.3f} bits, {seconds:.1f} s")
+        told = f", rank {'x'.join(map(str, ranks))}" if ranks else ""
+        self.job.reporter.advance(
+            f"{site.name}: error {error[0]:.4f}{told}, {bits_per_weight(form):.3f} bits, {seconds:.1f} s"
+        )
         self.job.run.event("linear", linear=site.name, **self.facts[site.name])
 
     def _plan(self, site: Site) -> LinearPlan:
@@ -170,7 +174,9 @@ class _Worker:
         inside = {name.removeprefix(f"{prefix}."): value for name, value in self.results.items()}
         sources = {name.removeprefix(f"{prefix}."): value for name, value in self.sources.items()}
         modules = thawed(visit.block, inside, tuning=options, sources=sources)
-        history = tune(_lesson(visit), course=Course(options, _objectives(options), self.job.config.seed + visit.number))
+        history = tune(
+            _lesson(visit), course=Course(options, _objectives(options), self.job.config.seed + visit.number)
+        )
         for path, module in modules.items():
             self.results[f"{prefix}.{path}"] = module.freeze()
         first, last = history.records[0].loss, history.records[-1].loss

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from liptt_cli.evaluation.compare import compare
-from liptt_cli.evaluation.evaluate import Material, Request, evaluate, read_material
+from liptt_cli.evaluation.evaluate import Request, evaluate, read_material
 from liptt_cli.evaluation.harness import TaskSettings
 from liptt_cli.layers.hidden import recorded_hidden
 from liptt_cli.metrics.lipschitz import block_ratios
@@ -55,6 +55,7 @@ def _request(job: Job) -> Request:
         tasks=tuple(wanted.tasks),
         window_tokens=wanted.window_tokens,
         stride=wanted.stride,
+        windows=wanted.windows,
         settings=settings,
     )
 
@@ -88,7 +89,9 @@ def _keep_scores(job: Job, evaluations: Mapping[str, Any]) -> None:
 
 def _summary(evaluation: dict[str, Any]) -> dict[str, Any]:
     """Return an evaluation without the lists that only pairing needs."""
-    parts = {kind: {name: _short(found) for name, found in evaluation[kind].items()} for kind in ("perplexity", "tasks")}
+    parts = {
+        kind: {name: _short(found) for name, found in evaluation[kind].items()} for kind in ("perplexity", "tasks")
+    }
     return {**evaluation, **parts}
 
 

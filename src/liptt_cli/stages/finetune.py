@@ -3,6 +3,7 @@
 The only stage that runs on several processes, through Accelerate. Writes the blocks again.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,9 @@ def _write(job: Job, student: nn.Module, trained: Compressed) -> None:
         values = {name: value for name, value in trained.values.items() if name.startswith(start)}
         inside = {name: changed.pop(name) for name in list(changed) if name.startswith(start)}
         result = BlockResult(values, {}, inside)
-        write_file(block_file(folder, number), lambda path, result=result: write_block(path, result))
+        write_file(block_file(folder, number), partial(write_block, result=result))
     outside = BlockResult({}, {}, changed)
-    write_file(folder / OUTSIDE, lambda path: write_block(path, outside))
+    write_file(folder / OUTSIDE, partial(write_block, result=outside))
 
 
 def _facts(history: History, accelerator: Accelerator) -> dict[str, Any]:

@@ -27,9 +27,13 @@ def run(job: Job) -> dict[str, Any]:
     job.reporter.begin("load", total=3)
     model = StreamedModel(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)
     structure = select(model.structure, job.config.load.include, job.config.load.skip)
-    job.reporter.advance(f"{len(structure.sites)} linears in {structure.blocks} blocks, {structure.coverage:.1%} of their weights")
+    job.reporter.advance(
+        f"{len(structure.sites)} linears in {structure.blocks} blocks, {structure.coverage:.1%} of their weights"
+    )
     if structure.coverage < _COVERED:
-        LOGGER.warning("only %.1f%% of the blocks' weights are in linears that are compressed", 100 * structure.coverage)
+        LOGGER.warning(
+            "only %.1f%% of the blocks' weights are in linears that are compressed", 100 * structure.coverage
+        )
     ids, corpus = _windows(job, model.config)
     path = job.run.stage("load") / "windows.safetensors"
     write_file(path, lambda partial: save_file({"ids": ids.to(torch.int32)}, partial))

@@ -25,7 +25,7 @@ class TensorTrainFactor:
     def start(self, target: Float[Tensor, "out in"], *, form: Form, generator: torch.Generator) -> Chain:
         """Return a chain of float cores.
 
-        Random cores have unit variance: their size is free, since a solver fits it.
+        Random cores have the weight's variance, which is the size of a core whose neighbours are normalised.
         """
         if not isinstance(form, ChainForm):
             raise ValueError(f"a tensor train fills a ChainForm, not a {type(form).__name__}")
@@ -50,4 +50,5 @@ def _by_svd(target: Float[Tensor, "out in"], form: ChainForm) -> list[Core]:
 def _random(target: Float[Tensor, "out in"], form: ChainForm, generator: torch.Generator) -> list[Core]:
     shapes = zip(form.bonds, form.out_modes, form.in_modes, form.bonds[1:], strict=False)
     cores = [torch.randn(shape, generator=generator, device=generator.device) for shape in shapes]
-    return [core.to(target) for core in cores]
+    size = target.square().mean().sqrt()
+    return [size * core.to(target) for core in cores]

@@ -1,0 +1,88 @@
+"""Whole runs of tiny models, for the tests of stages, report and end to end; a run asked for twice is made once.
+
+A session's runs lie in one folder that goes with the process.
+"""
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from liptt_cli.cli.screen import Progress
+from liptt_cli.config import load_config, render_config
+from liptt_cli.models.hub import locate
+from liptt_cli.pipeline import compress
+from liptt_cli.run_directory import RunDirectory, Written, create
+from liptt_cli.stages.job import Job
+from liptt_cli.tuning import make_accelerator
+
+TEXT = "\n<|endoftext|>\n".join(
+    f"Number {number}: the girl and the dog went down to the sea, where {7 * number} small boats were waiting, and "
+    f"the oldest of them told a story of {number + 3} cores that were signs with a scale for every row."
+    for number in range(40)
+)
+
+SMALL = ("calibration.windows=8", "calibration.window_tokens=16", "calibration.batch_windows=4", "evaluate.perplexity=[]")
+SHORT = {
+    "sign": (),
+    "tt-svd-sign": ("bits_per_weight=1.5",),
+    "liptt-ptq": (
+        "bits_per_weight=1.5",
+        "binarize.solver.iterations=4",
+        "binarize.codes.steps=3",
+        "binarize.codes.batch_windows=4",
+    ),
+    "liptt-onestep": (
+        "bits_per_weight=1.5",
+        "binarize.solver.iterations=4",
+        "finetune.steps=3",
+        "finetune.batch_windows=4",
+    ),
+}
+
+
+def short(method: str, *overrides: str) -> tuple[str, ...]:
+    """Return the overrides that make a shipped recipe short, and more of them."""
+    return (*SMALL, "evaluate.lipschitz=false", *SHORT[method], *overrides)
+
+
+def make_job(model: Path, method: str, *overrides: str, folder: Path) -> Job:
+    """Return a run of a shipped recipe, begun in a new folder; it calibrates on a text beside the folder."""
+    text = folder.parent / "text.txt"
+    text.write_text(TEXT, encoding="utf8")
+    words = [f"model={model}", f"calibration.corpus={text}", *overrides]
+    loaded = load_config(f"methods/{method}", overrides=words)
+    written = Written(loaded.source_path, loaded.source_text, render_config(loaded.resolved), loaded.resolved)
+    run = create(folder, written)
+    return Job(loaded.config, run, locate(str(model)), None, Progress())
+
+
+def finish(job: Job, *, until: str = "export") -> dict[str, Any] | None:
+    """Run a job's stages in this process, and return its report."""
+    try:
+        return compress(job, make_accelerator(), until=until)
+    finally:
+        job.run.release()
+
+
+@cache
+def finished(model: Path, method: str, *overrides: str) -> Job:
+    """Return a run of a shipped recipe that went through all stages."""
+    job = make_job(model, method, *overrides, folder=_folder() / f"run-{finished.cache_info().misses}")
+    finish(job)
+    return job
+
+
+def reopened(job: Job) -> Job:
+    """Return the same run as another process would see it."""
+    run = RunDirectory(job.run.path, job.run.resolved, job.run.origin)
+    return Job(job.config, run, job.source, job.near, Progress())
+
+
+@cache
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="liptt-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
