@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -31,6 +32,8 @@ from liptt_cli.layers.checkpoint import restore, save
 from liptt_cli.layers.hidden import recorded_hidden
 from liptt_cli.layers.optimizer import make_optimizer, rate_share
 from liptt_cli.menu.tuning import Tuning
+
+_PATIENCE = timedelta(days=30)  # the others wait while the first process alone does all stages but the fine-tune
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def make_accelerator() -> Accelerator:
     Raises:
         ConfigError: if the launcher started more than Accelerate sees: each would take itself for the only one.
     """
-    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=_PATIENCE)]
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=handlers)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:

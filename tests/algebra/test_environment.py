@@ -5,8 +5,8 @@ from math import prod
 
 import pytest
 import torch
-from drawn import chain_of, gram, normal, value_of
 
+from drawn import chain_of, gram, normal, value_of
 from liptt_cli.algebra.environment import bond_system, core_metric, core_target
 from liptt_cli.algebra.metric import Metric
 from liptt_cli.formats.chain import Chain

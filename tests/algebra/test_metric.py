@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from drawn import gram, normal
 
+from drawn import gram, normal
 from liptt_cli.algebra.metric import Metric, along, metric, see, times
 
 INPUTS = normal(40, 6) * torch.arange(1, 7)

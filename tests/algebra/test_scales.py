@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from drawn import chain_form, chain_of, gram, llm_like, normal, value_of
 
+from drawn import chain_form, chain_of, gram, llm_like, normal, value_of
 from liptt_cli.algebra.metric import Metric
 from liptt_cli.algebra.scales import balanced, multiplied, refit, repaired, with_scales
 from liptt_cli.formats.chain import Chain

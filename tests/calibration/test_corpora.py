@@ -28,6 +28,15 @@ def test_gzip_and_plain_are_the_same_corpus(tmp_path: Path) -> None:
     assert plain.sha256 == packed.sha256
 
 
+def test_lines_end_as_the_file_has_them_and_only_there(tmp_path: Path) -> None:
+    """Line ends of other systems are read as ours; a separator of paragraphs or pages ends no line."""
+    (tmp_path / "a.txt").write_bytes("one\r\ntwo\u2028\x0c<|endoftext|>\r\n<|endoftext|>\r\nthree\r".encode())
+    documents = read_corpus(str(tmp_path / "a.txt"), side="calibration").documents
+    assert documents == ["one\ntwo\u2028\x0c<|endoftext|>", "three"]
+    (tmp_path / "a.jsonl").write_text('{"text": "one\u2028two"}\n', encoding="utf-8")
+    assert read_corpus(str(tmp_path / "a.jsonl"), side="calibration").documents == ["one\u2028two"]
+
+
 def test_text_without_separator_is_one_document(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\ntwo\n")
     assert read_corpus(str(tmp_path / "a.txt"), side="calibration").documents == ["one\n\ntwo"]

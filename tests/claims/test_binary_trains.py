@@ -8,8 +8,8 @@ from functools import cache
 
 import pytest
 import torch
-from drawn import chain_form, gram, llm_like, plan_of, seeded, sign_form
 
+from drawn import chain_form, gram, llm_like, plan_of, seeded, sign_form
 from liptt_cli.algebra.codecs.binary import BinaryCodec
 from liptt_cli.algebra.compose import compress
 from liptt_cli.algebra.factors.identity import IdentityFactor
@@ -85,7 +85,9 @@ def test_the_metric_is_worth_more_the_more_of_it_is_used():
     """Without, with the diagonal, with the whole gram; damped by 0.01, rank at 1 bit."""
     weight_, moment = llm_like(96, 96), gram(96, dtype=torch.float32)
     full = Metric(cols=moment + 0.01 * moment.diagonal().mean() * torch.eye(96))
-    plan = plan_of(chain_form((96, 96), (48,)), TensorTrainFactor("random"), BinaryCodec(), AdmmSolver(SHORT), refit=True)
+    plan = plan_of(
+        chain_form((96, 96), (48,)), TensorTrainFactor("random"), BinaryCodec(), AdmmSolver(SHORT), refit=True
+    )
     errors = []
     for metric in (Metric(), Metric(cols=full.cols.diagonal()), full):
         value = compress(weight_, plan=plan, metric=metric, generator=seeded()).value

@@ -200,12 +200,6 @@ def test_a_layer_that_the_model_does_not_have_is_named(packed_llama: Path, tmp_p
         AutoModelForCausalLM.from_pretrained(wrong)
 
 
-def test_a_saved_section_leaves_out_how_it_was_loaded() -> None:
-    config = LipttConfig.from_dict({"quant_method": "liptt", "forms": {}, "layers": {}, "dequantize": True})
-    assert config.dequantize and "dequantize" not in config.to_dict()
-    assert json.loads(config.to_json_string())["format_version"] == 1
-
-
 def test_it_says_that_it_saves_and_lets_adapters_train() -> None:
     quantizer = LipttQuantizer(LipttConfig())
     assert quantizer.is_serializable() and quantizer.is_trainable

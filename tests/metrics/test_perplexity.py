@@ -41,7 +41,7 @@ def direct(model: Any, window: Tensor, *, scored: int) -> float:
     return sum(costs) / scored
 
 
-@pytest.mark.parametrize("family", ["llama", "opt", "trellis"])
+@pytest.mark.parametrize("family", ["llama", "opt", "qwen3"])
 def test_nats_equal_a_direct_computation(
     family: str, tokens: Tensor, tmp_path: Path, make_tiny_model: Any
 ) -> None:
@@ -52,6 +52,14 @@ def test_nats_equal_a_direct_computation(
     assert found.nats == pytest.approx(sum(expected) / 3, abs=2e-6)
     assert found.perplexity == pytest.approx(math.exp(found.nats))
     assert (found.tokens, found.window_tokens, found.stride) == (33, 12, 12)
+
+
+def test_a_class_without_a_cache_is_measured_too(tokens: Tensor, tmp_path: Path, make_tiny_model: Any) -> None:
+    model = AutoModelForCausalLM.from_pretrained(make_tiny_model("trellis", tmp_path)).eval()
+    with torch.no_grad():
+        logits = model(tokens).logits[:, :-1]
+    expected = nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+    assert measure_perplexity(model, tokens).nats == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_a_stride_scores_only_the_last_tokens(tokens: Tensor, tiny_llama: Path) -> None:

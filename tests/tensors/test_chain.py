@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from drawn import normal
 
+from drawn import normal
 from liptt_cli.tensors.chain import as_core, as_matrix, contract, identity_core, to_modes
 
 CORES = [normal(1, 2, 3, 4, seed=1), normal(4, 3, 1, 5, seed=2), normal(5, 1, 2, 1, seed=3)]

@@ -4,10 +4,10 @@ from math import prod
 
 import pytest
 import torch
-from drawn import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drawn import normal
 from liptt_cli.errors import ShapeError
 from liptt_cli.tensors.chain import to_modes
 from liptt_cli.tensors.modes import balanced_modes, bond_caps, chain_modes
@@ -72,7 +72,5 @@ def test_named_modes_are_taken_or_refused():
 def test_caps_are_the_ranks_of_a_generic_tensor(layout, cores):
     out_modes, in_modes = chain_modes((16, 24), layout, cores=cores)
     tensor = to_modes(normal(16, 24), out_modes=out_modes, in_modes=in_modes)
-    found = [
-        int(torch.linalg.matrix_rank(tensor.reshape(prod(tensor.shape[:k]), -1))) for k in range(1, tensor.ndim)
-    ]
+    found = [int(torch.linalg.matrix_rank(tensor.reshape(prod(tensor.shape[:k]), -1))) for k in range(1, tensor.ndim)]
     assert bond_caps(out_modes, in_modes) == tuple(found)

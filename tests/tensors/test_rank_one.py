@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from drawn import normal
 
+from drawn import normal
 from liptt_cli.tensors.rank_one import rank_one
 
 

@@ -4,10 +4,10 @@ from math import prod
 
 import pytest
 import torch
-from drawn import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drawn import normal
 from liptt_cli.tensors.chain import contract, to_modes
 from liptt_cli.tensors.modes import bond_caps, chain_modes
 from liptt_cli.tensors.svd import tt_svd

@@ -122,7 +122,7 @@ def _from_file(path: Path) -> list[str]:
         raise CorpusError(f"{path}: not a corpus file; it has to end in {', '.join(SUFFIXES)}.")
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = raw.decode()
+        text = raw.decode().replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: cannot be read as UTF-8 text: {error}.") from error
     return list(_json_lines(text, path)) if ".jsonl" in path.name else _separated(text)
@@ -131,16 +131,16 @@ def _from_file(path: Path) -> list[str]:
 def _separated(text: str) -> list[str]:
     """Cut at lines that hold the separator alone; without any, the text is one document."""
     documents: list[list[str]] = [[]]
-    for line in text.splitlines(keepends=True):
+    for line in text.split("\n"):
         if line.strip() == SEPARATOR:
             documents.append([])
         else:
             documents[-1].append(line)
-    return ["".join(lines).strip("\n") for lines in documents]
+    return ["\n".join(lines).strip("\n") for lines in documents]
 
 
 def _json_lines(text: str, path: Path) -> Iterator[str]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 row = json.loads(line)

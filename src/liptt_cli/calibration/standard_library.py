@@ -5,6 +5,7 @@ sha256 goes into each manifest and numbers compare within one version only.
 """
 
 import ast
+import functools
 import hashlib
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -29,9 +30,15 @@ def standard_library(side: Side) -> list[str]:
     Modules that share a 13-word sequence are on one side, so that no such sequence of the
     evaluation side was ever calibrated on. About two thirds of the names are for calibration.
     """
+    return [text for text, place in _placed() if place == side]
+
+
+@functools.cache
+def _placed() -> tuple[tuple[str, Side], ...]:
+    """Return each document with its side, ordered by name; read once, as it takes seconds."""
     documents = dict(_documents())
     sides = _sides(documents)
-    return [documents[name] for name in sorted(documents) if sides[name] == side]
+    return tuple((documents[name], sides[name]) for name in sorted(documents))
 
 
 def _documents() -> Iterator[tuple[str, str]]:

@@ -51,11 +51,14 @@ def compress_command(
 
 
 def _relaunch(processes: int) -> None:
-    """Run this very command line under `accelerate launch`, and end with its status."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={processes}"]
-    command += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--num_cpu_threads_per_process=1"]
+    """Run this very command line in several processes, and end with their status.
+
+    torch's launcher, since `accelerate launch` starts several processes on a CPU only with MPI.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += ["--module", "liptt_cli", *sys.argv[1:]]
-    raise SystemExit(subprocess.run(command, check=False).returncode)
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    raise SystemExit(subprocess.run(command, check=False, env=environment).returncode)
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,13 @@ def _report(path: Path) -> dict[str, Any]:
 
 
 def _linears(document: dict[str, Any]) -> Table:
-    table = Table("linear", "form", "bytes", "bits per weight", "error in the metric", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("linear", "bytes", "bits", "error"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("form", overflow="fold")
     for name, found in document["linears"].items():
         error = "" if found["error"] is None else f"{found['error']:.4f}"
-        table.add_row(name, found["form"], f"{found['bytes']:,}", f"{found['bits_per_weight']:.4f}", error)
+        table.add_row(name, f"{found['bytes']:,}", f"{found['bits_per_weight']:.4f}", error, found["form"])
     return table
 
 

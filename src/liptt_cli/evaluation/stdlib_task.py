@@ -80,7 +80,7 @@ def stdlib_items(documents: Sequence[str], seed: int) -> list[dict[str, object]]
 
 
 def _item(cut: _Cut, cuts: Sequence[_Cut], generator: random.Random) -> dict[str, object]:
-    others = [other for other in cuts if other.document != cut.document]
+    others = [other for other in cuts if other.document != cut.document and other.rest != cut.rest]
     generator.shuffle(others)
     others.sort(key=lambda other: abs(len(other.beginning) - len(cut.beginning)))
     beginnings = [cut.beginning, *(other.beginning for other in others[: _CHOICES - 1])]

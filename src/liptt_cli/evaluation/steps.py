@@ -1,10 +1,11 @@
 """Progress of long pieces of work in twenty steps at most, so that a log without a terminal has few lines."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 _MOST = 20
 
 
+@runtime_checkable
 class Shown(Protocol):
     """Where progress goes: pieces of work with a total of steps."""
 

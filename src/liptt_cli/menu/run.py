@@ -95,4 +95,9 @@ class RunConfig(Options):
         asks = isinstance(factor, TensorTrain) and factor.rank == "auto"
         if asks and self.bits_per_weight is None and self.target_size is None:
             raise ValueError("decompose.factor.rank is auto, so bits_per_weight or target_size is needed")
+        for key, tuning in (("binarize.codes", self.binarize.codes), ("finetune", self.finetune)):
+            if tuning.steps and tuning.windows is not None and tuning.windows > self.calibration.windows:
+                raise ValueError(
+                    f"{key}.windows is {tuning.windows}, but calibration.windows is {self.calibration.windows}"
+                )
         return self

@@ -5,6 +5,7 @@ Torch-free. The compression itself takes its forms from `structure`, so a plan's
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from liptt_cli.errors import BudgetError, ShapeError
@@ -20,10 +21,11 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """A form for each linear, and the totals of the report."""
+    """A form for each linear, the bytes of all that is kept beside them, and the totals of the report."""
 
     model: ModelShape
     forms: dict[str, Form]
+    kept_bytes: int
 
     @property
     def sites(self) -> tuple[SiteShape, ...]:
@@ -48,7 +50,7 @@ class Plan:
     @property
     def tensor_bytes(self) -> int:
         """Return the bytes of all tensors of the packed model; file headers come on top."""
-        return self.model.dense_bytes - self.model.site_dtype_bytes * self.weights + self.payload_bytes
+        return self.kept_bytes + self.payload_bytes
 
     @property
     def operations(self) -> Operations:
@@ -85,10 +87,14 @@ def structure(config: RunConfig, model: ModelShape, sites: Sequence[SiteShape]) 
         BudgetError: if the dial cannot be met, or the recipe has none.
     """
     ladders = _ladders(config, sites)
-    budget = _budget_bytes(config, model, sites)
+    kept_bytes = _kept_bytes(config, model, sites)
+    budget = _budget_bytes(config, model, kept_bytes, sites=sites)
     if budget is None:
-        return Plan(model, {site.name: ladders[site.shape].forms[0] for site in sites})
-    return Plan(model, allocate(sites, ladders, budget_bytes=budget))
+        return Plan(model, {site.name: ladders[site.shape].forms[0] for site in sites}, kept_bytes)
+    smallest = sum(ladders[site.shape].bytes[0] for site in sites)
+    if smallest > budget:
+        raise BudgetError(_too_little(config, smallest, other_bytes=_other_bytes(model, kept_bytes), sites=sites))
+    return Plan(model, allocate(sites, ladders, budget_bytes=budget), kept_bytes)
 
 
 def _ladders(config: RunConfig, sites: Sequence[SiteShape]) -> dict[tuple[int, int], Ladder]:
@@ -102,20 +108,40 @@ def _ladders(config: RunConfig, sites: Sequence[SiteShape]) -> dict[tuple[int, i
     return found
 
 
-def _budget_bytes(config: RunConfig, model: ModelShape, sites: Sequence[SiteShape]) -> int | None:
-    weights = sum(site.weights for site in sites)
+def _kept_bytes(config: RunConfig, model: ModelShape, sites: Sequence[SiteShape]) -> int:
+    """Return the bytes of what is not compressed: as in the source, but norms that trained are kept in float32."""
+    kept = model.dense_bytes - model.site_dtype_bytes * sum(site.weights for site in sites)
+    trained = any(each.steps and "norms" in each.train for each in (config.binarize.codes, config.finetune))
+    return kept + trained * max(0, _FLOAT_BYTES - model.site_dtype_bytes) * model.norm_entries
+
+
+def _other_bytes(model: ModelShape, kept_bytes: int) -> int:
+    """Return what the weight files hold beside the blobs, their headers generously."""
+    return kept_bytes + _HEADER_BYTES_A_TENSOR * (len(model.sites) + model.other_tensors)
+
+
+def _budget_bytes(config: RunConfig, model: ModelShape, kept_bytes: int, *, sites: Sequence[SiteShape]) -> int | None:
     if config.bits_per_weight is not None:
-        return int(config.bits_per_weight * weights / 8)
-    if config.target_size is None:
-        return None
-    headers = _HEADER_BYTES_A_TENSOR * (len(model.sites) + model.other_tensors)
-    rest = model.dense_bytes - model.site_dtype_bytes * weights + headers
-    if rest >= config.target_size:
-        raise BudgetError(
-            f"target_size: {config.target_size:,} bytes, but what is not compressed (embeddings, head, norms) "
-            f"takes {rest:,} alone; the smallest that can be met is above that"
+        return int(Fraction(str(config.bits_per_weight)) * sum(site.weights for site in sites) / 8)
+    if config.target_size is not None:
+        return config.target_size - _other_bytes(model, kept_bytes)
+    return None
+
+
+def _too_little(config: RunConfig, smallest: int, *, other_bytes: int, sites: Sequence[SiteShape]) -> str:
+    """Say which dial cannot be met, and the smallest figure that can, rounded up so that it really can."""
+    weights = sum(site.weights for site in sites)
+    if config.target_size is not None:
+        return (
+            f"target_size: {config.target_size:,} bytes cannot be met by this recipe on this model; the smallest that "
+            f"can is {other_bytes + smallest} ({smallest:,} bytes for {weights:,} weights; embeddings, head, norms and "
+            f"headers take {other_bytes:,}). Raise it, or choose a recipe with cheaper scales"
         )
-    return config.target_size - rest
+    return (
+        f"bits_per_weight: {config.bits_per_weight:.4g} cannot be met by this recipe on this model; the smallest that "
+        f"can is {-(-80_000 * smallest // weights) / 10_000:.4f} ({smallest:,} bytes for {weights:,} weights). Raise "
+        "the dial, or choose a recipe with cheaper scales"
+    )
 
 
 def _row(site: SiteShape, form: Form) -> dict[str, Any]:

@@ -19,16 +19,11 @@ def allocate(
     """Return a form for each site, together at most `budget_bytes`.
 
     Raises:
-        BudgetError: if even the smallest forms cost more; it names what they cost.
+        BudgetError: if even the smallest forms cost more.
     """
     smallest = sum(ladders[site.shape].bytes[0] for site in sites)
     if smallest > budget_bytes:
-        weights = sum(site.weights for site in sites)
-        raise BudgetError(
-            f"bits_per_weight: {8 * budget_bytes / weights:.4g} cannot be met by this recipe on this model; "
-            f"the smallest that can is {_ceiling(8 * smallest / weights):.4f} ({smallest:,} bytes for "
-            f"{weights:,} weights). Raise the dial, or choose a recipe with cheaper scales"
-        )
+        raise BudgetError(f"{budget_bytes:,} bytes cannot be met; the smallest that can is {smallest:,}")
     chosen = _at_level(sites, ladders, _highest_level(sites, ladders, budget_bytes))
     left = budget_bytes - _total(sites, ladders, chosen)
     for site in sites:
@@ -58,8 +53,3 @@ def _at_level(sites: Sequence[SiteShape], ladders: Mapping[tuple[int, int], Ladd
 
 def _total(sites: Sequence[SiteShape], ladders: Mapping[tuple[int, int], Ladder], chosen: Mapping[str, int]) -> int:
     return sum(ladders[site.shape].bytes[chosen[site.name]] for site in sites)
-
-
-def _ceiling(bits: float) -> float:
-    """Round up to four digits, so that the figure named can really be asked for."""
-    return -(-bits * 10_000 // 1) / 10_000

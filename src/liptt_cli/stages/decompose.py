@@ -4,10 +4,12 @@ The same torch-free allocator as `liptt plan`; no weights are read. A binary cha
 its codes, so the fit itself is the binarize stage's.
 """
 
+from dataclasses import replace
 from typing import Any
 
+from liptt_cli.planning.architectures import model_shape
 from liptt_cli.planning.plan import Plan, structure
-from liptt_cli.planning.sites import ModelShape, SiteShape, model_shape
+from liptt_cli.planning.sites import ModelShape, SiteShape, in_order
 from liptt_cli.stages.job import Job
 
 
@@ -21,14 +23,15 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _shape(job: Job) -> ModelShape:
-    """Return the shape by the model's own names, which may differ from those on disk by a prefix."""
+    """Return the shape by the model's own names, which may differ from those on disk by a prefix.
+
+    Its sites are the selected ones; the others count as kept.
+    """
     disk = model_shape(job.source.path)
-    sites = tuple(sorted((SiteShape(s.name, s.block, s.shape) for s in job.structure.sites), key=_place))
-    return ModelShape(sites, disk.other_bytes, disk.other_tensors, disk.site_dtype_bytes)
-
-
-def _place(site: SiteShape) -> tuple[int, str]:
-    return site.block, site.name
+    sites = in_order([SiteShape(site.name, site.block, site.shape) for site in job.structure.sites])
+    kept_bytes = disk.dense_bytes - disk.site_dtype_bytes * sum(site.weights for site in sites)
+    kept_tensors = len(disk.sites) + disk.other_tensors - len(sites)
+    return replace(disk, sites=sites, other_bytes=kept_bytes, other_tensors=kept_tensors)
 
 
 def _price(plan: Plan) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def run(job: Job, accelerator: Accelerator) -> dict[str, Any]:
     )
     if accelerator.is_main_process:
         _write(job, student, Compressed({name: module.freeze() for name, module in modules.items()}))
+        _checkpoint(job).unlink(missing_ok=True)
     return _facts(history, accelerator)
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from drawn import normal
 
+from drawn import normal
 from liptt_cli.algebra.codecs.base import Axes
 from liptt_cli.algebra.codecs.binary import BinaryCodec
 from liptt_cli.algebra.metric import Metric

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from drawn import normal, seeded, sign_form
 
+from drawn import normal, seeded, sign_form
 from liptt_cli.algebra.factors.identity import IdentityFactor
 from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from drawn import chain_form, chain_of, normal, seeded, sign_form
 
+from drawn import chain_form, chain_of, normal, seeded, sign_form
 from liptt_cli.algebra.factors.tensor_train import TensorTrainFactor
 
 WEIGHT = normal(12, 16)

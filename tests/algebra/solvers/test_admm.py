@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from drawn import chain_form, chain_of, gram, llm_like, normal, seeded
 
+from drawn import chain_form, chain_of, gram, llm_like, normal, seeded
 from liptt_cli.algebra.codecs.binary import BinaryCodec
 from liptt_cli.algebra.codecs.dense import DenseCodec
 from liptt_cli.algebra.environment import core_metric, core_target

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from drawn import chain_form, normal, seeded
 
+from drawn import chain_form, normal, seeded
 from liptt_cli.algebra.codecs.binary import BinaryCodec
 from liptt_cli.algebra.codecs.dense import DenseCodec
 from liptt_cli.algebra.factors.tensor_train import TensorTrainFactor

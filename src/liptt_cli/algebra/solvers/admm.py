@@ -116,7 +116,8 @@ class _Sweeps:
         return parts, bonds, float(((system.apply(last) - 2 * target) * last).sum())
 
     def _solved(self, part: _Rounded, target: Core, system: CoreMetric, *, rho: float, ridge: float) -> Core:
-        mean = system.mean
+        """Solve for one core; beside a dead neighbour, whose gram is 0, any positive mean will do."""
+        mean = system.mean or 1.0
         least = 100 * torch.finfo(target.dtype).eps
         right = target + rho * mean * (part.core - part.dual)
         return system.solve(right, shift=max(rho + ridge, least) * mean)

@@ -1,0 +1,110 @@
+"""Ladders: which forms a recipe can give a shape, ascending in bytes, each under what the options ask for."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from liptt_cli.errors import ShapeError
+from liptt_cli.forms.base import bits_per_weight, blob_bytes
+from liptt_cli.forms.chain import ChainForm
+from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
+from liptt_cli.menu.run import RunConfig
+from liptt_cli.planning.price import Ladder, ladder
+from liptt_cli.tensors.modes import bond_caps
+
+BINARY = {"kind": "binary", "scale": ["axes"]}
+
+
+def config(factor: dict[str, Any] | None = None, codec: dict[str, Any] | None = None) -> RunConfig:
+    tree: dict[str, Any] = {"method": "mine", "bits_per_weight": 1.0}
+    if factor is not None:
+        tree["decompose"] = {"factor": {"kind": "tensor_train", **factor}}
+    return RunConfig.model_validate(tree | ({"binarize": {"codec": codec}} if codec else {}))
+
+
+@pytest.mark.parametrize(
+    ("scale", "envelope"),
+    [
+        (["row"], EnvelopeForm(12, 20, False)),
+        (["column"], EnvelopeForm(1, 20, True)),
+        (["row", "column"], EnvelopeForm(12, 20, True)),
+        (["axes"], EnvelopeForm(12, 20, True)),
+    ],
+)
+def test_a_recipe_without_a_factor_has_one_form(scale: list[str], envelope: EnvelopeForm):
+    assert ladder(config(codec={"kind": "binary", "scale": scale}), (12, 20)).forms == (GridForm((12, 20), scale=envelope),)
+
+
+def test_floats_stay_floats():
+    assert ladder(config(), (4, 6)).forms == (DenseForm((4, 6), "float16"),)
+    (form,) = ladder(config({"rank": 3}, {"kind": "float", "dtype": "float32"}), (4, 6)).forms
+    assert isinstance(form, ChainForm)
+    assert form.cores == (DenseForm((4, 3), "float32"), DenseForm((3, 6), "float32"))
+    assert form.scales == (False, False, False)
+
+
+SHAPES = st.tuples(st.sampled_from([16, 24, 32, 36, 64, 96]), st.sampled_from([16, 32, 40, 48, 64, 128]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=SHAPES,
+    start=st.sampled_from(["svd", "random"]),
+    layout=st.sampled_from(["split", "mpo"]),
+    cores=st.integers(2, 4),
+    codec=st.sampled_from([BINARY, {"kind": "float"}]),
+)
+def test_ladders_ascend_and_stay_under_their_caps(shape, start, layout, cores, codec):
+    factor = {"start": start, "layout": layout, "cores": cores}
+    try:
+        found = ladder(config(factor, codec), shape)
+    except ShapeError:
+        return
+    assert list(found.bytes) == [blob_bytes(form) for form in found.forms]
+    assert list(found.bytes) == sorted(set(found.bytes))
+    widest = 0
+    for form in found.forms:
+        assert isinstance(form, ChainForm)
+        caps = bond_caps(form.out_modes, form.in_modes)
+        allowed = 2 if start == "random" and cores == 2 else 1
+        assert all(1 <= rank <= allowed * cap for rank, cap in zip(form.ranks, caps, strict=True))
+        assert max(form.ranks) > widest
+        widest = max(form.ranks)
+
+
+def test_the_ladder_reaches_an_exact_rank_and_twice_it_for_signs_that_are_fitted():
+    assert ladder(config({"start": "svd"}, BINARY), (32, 64)).forms[-1].ranks == (32,)
+    assert ladder(config({"start": "random"}, BINARY), (32, 64)).forms[-1].ranks == (64,)
+    assert ladder(config({"start": "random"}, BINARY), (36, 64)).forms[-1].ranks == (72,)
+    assert [form.ranks[0] for form in ladder(config({}, BINARY), (32, 64)).forms] == [1, 2, 4, 8, 16, 24, 32]
+
+
+def test_a_rank_by_name_is_the_only_step_and_bends_to_each_bond():
+    (form,) = ladder(config({"rank": 20, "cores": 3}, BINARY), (16, 32)).forms
+    assert isinstance(form, ChainForm)
+    assert (form.out_modes, form.in_modes, form.ranks) == ((4, 4, 1), (1, 1, 32), (4, 16))
+
+
+def test_bond_scales_can_be_left_out():
+    (form,) = ladder(config({"rank": 8, "bond_scales": False}, BINARY), (16, 32)).forms
+    assert isinstance(form, ChainForm)
+    assert form.scales == (True, False, True)
+
+
+def test_modes_by_hand_are_kept_and_a_shape_that_does_not_factor_is_refused():
+    modes = {"out": [2, 8], "into": [16, 2]}
+    (form,) = ladder(config({"rank": 2, "layout": "mpo", "modes": modes}, BINARY), (16, 32)).forms
+    assert isinstance(form, ChainForm)
+    assert (form.out_modes, form.in_modes) == ((2, 8), (16, 2))
+    with pytest.raises(ShapeError, match="dimension 31 does not factor into 3 modes"):
+        ladder(config({"rank": 2, "layout": "mpo", "cores": 3}, BINARY), (16, 31))
+
+
+def test_best_is_the_largest_within_a_level_or_the_smallest():
+    found = ladder(config({}, BINARY), (32, 64))
+    assert isinstance(found, Ladder)
+    levels = [bits_per_weight(form) for form in found.forms]
+    assert [found.best(level) for level in levels] == list(range(len(levels)))
+    assert (found.best(0.0), found.best(levels[2] - 1e-9), found.best(99.0)) == (0, 1, len(levels) - 1)
