@@ -16,27 +16,35 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from liptt_cli.errors import InputError, OtherRunError, ResourceError, RunLockedError
+from safetensors import SafetensorError
+
+from liptt_cli.errors import ConfigError, Fault, InputError, OtherRunError, ResourceError, RunLockedError
 
 STAGES = ("load", "decompose", "binarize", "finetune", "evaluate", "export")
+SOURCE = "config.source.yaml"
 RESOLVED = "config.resolved.yaml"
 MANIFEST = "manifest.json"
+_LOCK = ".lock"
+_PARTIAL = ".partial"
+_BEGUN = frozenset({_LOCK, *(name + end for name in (SOURCE, RESOLVED, MANIFEST) for end in ("", _PARTIAL))})
 _NOT_COMPARED = frozenset({"output"})
 _OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+_OUT_OF_SPACE_WORDS = ("No space left on device", "File too large")  # all that safetensors keeps of the errno
 
 
 @dataclass
 class RunDirectory:
-    """An opened, locked run directory."""
+    """An opened, locked run directory; `made` are the folders that were not there before it, innermost first."""
 
     path: Path
     resolved: Mapping[str, Any]
     origin: Path | None = None
+    made: Sequence[Path] = ()
     _lock: IO[str] | None = field(default=None, repr=False)
 
     def stage(self, name: str) -> Path:
@@ -66,13 +74,23 @@ class RunDirectory:
             file.write(line + "\n")
 
     def discard(self) -> None:
-        """Remove the directory and the folders around it that are empty now."""
+        """Remove all of it, and of the folders around it those that were made for it; then unlock."""
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        for folder in self.made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
         self.release()
-        shutil.rmtree(self.path)
-        for folder in self.path.parents:
-            if any(folder.iterdir()):
-                return
-            folder.rmdir()
+
+    def sign(self) -> None:
+        """Write into the lock who holds it."""
+        if self._lock is not None:
+            self._lock.truncate(0)
+            self._lock.write(f"process {os.getpid()} on {platform.node()}")
+            self._lock.flush()
 
     def release(self) -> None:
         """Unlock the directory."""
@@ -98,20 +116,28 @@ def create(path: Path, written: Written) -> RunDirectory:
     """Make a new run directory and lock it.
 
     Raises:
-        OtherRunError: if there is something already.
+        ConfigError: if no directory can be made there.
+        OtherRunError: if there is something already; of another run's configuration, the message lists what differs.
+        RunLockedError: if another process works in it.
+        ResourceError: if the disk is full; nothing is left.
     """
-    if path.exists() and any(path.iterdir()):
-        raise OtherRunError(
-            f"{path} exists already. Go on with it by `liptt compress --resume {path}`, "
-            "or give another directory with --output"
-        )
-    path.mkdir(parents=True, exist_ok=True)
-    lock = _locked(path)
-    write_bytes(path / "config.source.yaml", written.source.encode())
-    write_bytes(path / RESOLVED, written.rendered.encode())
-    facts = {"command": sys.argv, "started": time.time(), "machine": machine(), "origin": str(written.origin)}
-    write_json(path / MANIFEST, {**facts, "config": written.resolved})
-    return RunDirectory(path, written.resolved, written.origin, lock)
+    _refuse_occupied(path, written)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise ConfigError(Fault("--output", f"{path}: no directory can be made here ({error})")) from error
+    run = RunDirectory(path, written.resolved, written.origin, made, _take_lock(path))
+    try:
+        run.sign()
+        write_bytes(path / SOURCE, written.source.encode())
+        write_bytes(path / RESOLVED, written.rendered.encode())
+        facts = {"command": sys.argv, "started": time.time(), "machine": machine(), "origin": str(written.origin)}
+        write_json(path / MANIFEST, {**facts, "config": written.resolved})
+    except (OSError, ResourceError):
+        run.discard()
+        raise
+    return run
 
 
 def reopen(path: Path, *, resolved: Mapping[str, Any] | None = None) -> RunDirectory:
@@ -124,18 +150,13 @@ def reopen(path: Path, *, resolved: Mapping[str, Any] | None = None) -> RunDirec
     """
     stored, origin = read_manifest(path)
     if resolved is not None:
-        differing = differences(stored, resolved)
-        if differing:
-            raise OtherRunError(
-                f"{path} was made by another configuration; these fields differ (there, here):",
-                *differing,
-                "Give another --output, or drop --config to resume that run as it was",
-            )
-    lock = _locked(path)
-    for leftover in path.rglob("*.partial"):
+        _refuse_other(path, stored, resolved)
+    run = RunDirectory(path, stored, origin, (), _take_lock(path))
+    run.sign()
+    for leftover in path.rglob(f"*{_PARTIAL}"):
         if leftover.is_file():
             leftover.unlink()
-    return RunDirectory(path, stored, origin, lock)
+    return run
 
 
 def look_at(path: Path) -> RunDirectory:
@@ -154,8 +175,11 @@ def read_manifest(path: Path) -> tuple[dict[str, Any], Path]:
         raise InputError(
             f"{path} is not a run directory: it has no {MANIFEST}. Start one with `liptt compress --config`"
         )
-    found = json.loads(file.read_text(encoding="utf8"))
-    return found["config"], Path(found["origin"])
+    try:
+        found = json.loads(file.read_text(encoding="utf8"))
+        return found["config"], Path(found["origin"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: not what was written ({error!r}); start again with another --output") from error
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], *, inside: str = "") -> list[str]:
@@ -185,22 +209,23 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_file(path: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write a file beside `path`, then sync and rename it.
+    """Let `fill` write a file beside `path`, then sync and rename it; nothing is left of a file that fails.
 
     Raises:
-        ResourceError: if the disk is full; nothing is left of the file.
+        ResourceError: if the disk is full.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + _PARTIAL)
     try:
         fill(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync(partial)
         partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        if error.errno in _OUT_OF_SPACE:
+        _sync(path.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if _is_out_of_space(error):
             raise ResourceError(f"{path}: no space left to write it; free some or give another --output") from error
         raise
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -219,8 +244,36 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _locked(path: Path) -> IO[str]:
-    lock = (path / ".lock").open("a+", encoding="utf8")
+def _refuse_occupied(path: Path, written: Written) -> None:
+    """Refuse a place that is taken, except by an empty folder or one in which a run was killed while it began."""
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ConfigError(Fault("--output", f"{path} is a file; give a directory"))
+    if (path / MANIFEST).exists():
+        _take_lock(path).close()  # whoever works in it is the first thing to tell
+        _refuse_other(path, read_manifest(path)[0], written.resolved)
+        raise OtherRunError(
+            f"{path} exists already. Go on with it by `liptt compress --resume {path}`, "
+            "or give another directory with --output"
+        )
+    strange = sorted(entry.name for entry in path.iterdir() if entry.name not in _BEGUN)
+    if strange:
+        raise OtherRunError(f"{path} holds other things, such as {strange[0]}; give another directory with --output")
+
+
+def _refuse_other(path: Path, stored: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
+    differing = differences(stored, resolved)
+    if differing:
+        raise OtherRunError(
+            f"{path} was made by another configuration; these fields differ (there, here):",
+            *differing,
+            f"Give another --output, or go on with that run as it was: liptt compress --resume {path}",
+        )
+
+
+def _take_lock(path: Path) -> IO[str]:
+    lock = (path / _LOCK).open("a+", encoding="utf8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -230,7 +283,21 @@ def _locked(path: Path) -> IO[str]:
         raise RunLockedError(
             f"{path}: {owner} works in this run directory; wait for it, or give another --output"
         ) from error
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {platform.node()}")
-    lock.flush()
     return lock
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_out_of_space(error: BaseException | None) -> bool:
+    """Tell a full disk by the error or by what it came from: torch.save hides the system's error in its context."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _OUT_OF_SPACE
+    return any(words in str(error) for words in _OUT_OF_SPACE_WORDS) or _is_out_of_space(error.__context__)

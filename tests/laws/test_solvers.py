@@ -46,8 +46,8 @@ def form_for(factor, codec, layout, ranks):
     return chain_form(SHAPE, ranks, layout=layout, dtype="float32" if exact else None)
 
 
-def solve(factor, codec, solver, *, metric=None, layout="split", ranks=(8,)):
-    form = form_for(factor, codec, layout, ranks)
+def solve(factor, codec, solver, *, metric=None, structure=("split", (8,))):
+    form = form_for(factor, codec, *structure)
     plan = plan_of(form, factor_of(factor), codec_of(codec), solver)
     return compress(WEIGHT, plan=plan, metric=metric or Metric(), generator=seeded())
 
@@ -55,7 +55,7 @@ def solve(factor, codec, solver, *, metric=None, layout="split", ranks=(8,)):
 @pytest.mark.parametrize(("layout", "ranks"), LAYOUTS)
 @pytest.mark.parametrize("metric", [Metric(), Metric(cols=gram(16))])
 def test_with_an_exact_codec_and_full_rank_the_target_comes_back(factor, solver, layout, ranks, metric):
-    error = solve(factor, FLOAT, solver, layout=layout, ranks=ranks, metric=metric).error
+    error = solve(factor, FLOAT, solver, structure=(layout, ranks), metric=metric).error
     if getattr(factor, "start", "") == "random" and isinstance(solver, DirectSolver):
         assert error > 0.1  # random cores are a start for a solver that fits
     else:
