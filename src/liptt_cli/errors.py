@@ -20,8 +20,12 @@
 A message says what, which value, what would do, and what to try.
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+_OUT_OF_SPACE_WORDS = ("No space left on device", "File too large")  # all that safetensors keeps of the errno
 
 
 class LipttError(Exception):
@@ -121,3 +125,12 @@ class Interrupted(LipttError):
     """Stopped by the user; the run can be resumed."""
 
     exit_status = 130
+
+
+def is_out_of_space(error: BaseException | None) -> bool:
+    """Tell a full disk by the error, or by what it came from: torch.save hides the system's error in its context."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _OUT_OF_SPACE
+    return any(words in str(error) for words in _OUT_OF_SPACE_WORDS) or is_out_of_space(error.__context__)

@@ -9,7 +9,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -37,9 +37,12 @@ def compress(job: Job, accelerator: Accelerator, *, until: str = STAGES[-1]) -> 
     """Run the stages up to `until`, skipping whole ones; return the report once all six are done.
 
     Raises:
+        OtherRunError: if stages are left to do, and the model is not the one that the run began with.
         LipttError: whatever a stage refuses; the run directory can be resumed.
     """
     with _logging_to(job.run.path / "log.txt"), _stoppable(job):
+        if accelerator.is_main_process and job.run.is_whole("load") and not job.run.is_whole(until):
+            load.refuse_other_model(job)
         for name in STAGES[: STAGES.index(until) + 1]:
             if not job.run.is_whole(name):
                 _run_stage(job, name, accelerator)
@@ -60,20 +63,30 @@ def _run_stage(job: Job, name: str, accelerator: Accelerator) -> None:
         job.run.seal(name, {**facts, "seconds": time.monotonic() - began, "peak_bytes": peak_bytes})
 
 
+class _Log(logging.FileHandler):
+    """The log of a run; a disk too full for it says so where it matters."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Let the run itself find out."""
+
+
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf8")
+    """Keep what is logged, and the traceback of what ends the run, which gets a note of that place."""
+    handler = _Log(path, encoding="utf8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     try:
         yield
-    except Exception:
+    except BaseException as error:
         LOGGER.exception("the run stopped")
+        error.add_note(f"traceback in {path}")
         raise
     finally:
         LOGGER.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ Files are written beside, synced and renamed; a stage's `stage.json` is written 
 A run killed at any instant is resumed from the last whole thing.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -21,9 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from safetensors import SafetensorError
-
-from liptt_cli.errors import ConfigError, Fault, InputError, OtherRunError, ResourceError, RunLockedError
+from liptt_cli.errors import (
+    ConfigError,
+    Fault,
+    InputError,
+    OtherRunError,
+    ResourceError,
+    RunLockedError,
+    is_out_of_space,
+)
 
 STAGES = ("load", "decompose", "binarize", "finetune", "evaluate", "export")
 SOURCE = "config.source.yaml"
@@ -33,8 +38,6 @@ _LOCK = ".lock"
 _PARTIAL = ".partial"
 _BEGUN = frozenset({_LOCK, *(name + end for name in (SOURCE, RESOLVED, MANIFEST) for end in ("", _PARTIAL))})
 _NOT_COMPARED = frozenset({"output"})
-_OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
-_OUT_OF_SPACE_WORDS = ("No space left on device", "File too large")  # all that safetensors keeps of the errno
 
 
 @dataclass
@@ -220,12 +223,11 @@ def write_file(path: Path, fill: Callable[[Path], None]) -> None:
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if _is_out_of_space(error):
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if is_out_of_space(error):
             raise ResourceError(f"{path}: no space left to write it; free some or give another --output") from error
         raise
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -292,12 +294,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _is_out_of_space(error: BaseException | None) -> bool:
-    """Tell a full disk by the error or by what it came from: torch.save hides the system's error in its context."""
-    if error is None:
-        return False
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in _OUT_OF_SPACE
-    return any(words in str(error) for words in _OUT_OF_SPACE_WORDS) or _is_out_of_space(error.__context__)

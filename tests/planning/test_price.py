@@ -74,11 +74,16 @@ def test_ladders_ascend_and_stay_under_their_caps(shape, start, layout, cores, c
         widest = max(form.ranks)
 
 
+def test_padding_gives_a_higher_rank_for_nothing():
+    one, two = (ladder(config({"rank": rank}, BINARY), (32, 64)).forms[0] for rank in (1, 2))
+    assert blob_bytes(one) == blob_bytes(two) == ladder(config({}, BINARY), (32, 64)).bytes[0]
+
+
 def test_the_ladder_reaches_an_exact_rank_and_twice_it_for_signs_that_are_fitted():
     assert ladder(config({"start": "svd"}, BINARY), (32, 64)).forms[-1].ranks == (32,)
     assert ladder(config({"start": "random"}, BINARY), (32, 64)).forms[-1].ranks == (64,)
     assert ladder(config({"start": "random"}, BINARY), (36, 64)).forms[-1].ranks == (72,)
-    assert [form.ranks[0] for form in ladder(config({}, BINARY), (32, 64)).forms] == [1, 2, 4, 8, 16, 24, 32]
+    assert [form.ranks[0] for form in ladder(config({}, BINARY), (32, 64)).forms] == [2, 4, 8, 16, 24, 32]
 
 
 def test_a_rank_by_name_is_the_only_step_and_bends_to_each_bond():

@@ -12,17 +12,14 @@ from types import TracebackType
 import typer
 
 from liptt_cli.cli import screen
-from liptt_cli.errors import Interrupted, LipttError, ResourceError
+from liptt_cli.errors import Interrupted, LipttError, ResourceError, is_out_of_space
 
 _OUR_FAULT = LipttError.exit_status
 _RESOURCE = ResourceError.exit_status
 _INTERRUPTED = Interrupted.exit_status
-_RESOURCE_ERRNOS = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.ENOMEM})
 _RESOURCE_WORDS = (
     "can't allocate memory",  # torch's CPU allocator
     "not enough memory",
-    "No space left on device",  # safetensors, which keeps only the words of the system's error
-    "File too large",
     "PytorchStreamWriter failed writing",  # torch.save on a full disk
 )
 
@@ -56,7 +53,7 @@ def exit_status(error: BaseException) -> int:
         return error.exit_status
     if isinstance(error, KeyboardInterrupt):
         return _INTERRUPTED
-    if isinstance(error, OSError) and error.errno in _RESOURCE_ERRNOS:
+    if is_out_of_space(error) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return _RESOURCE
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return _RESOURCE
@@ -76,5 +73,5 @@ def _report(error: BaseException) -> None:
     if status == _RESOURCE:
         screen.warn(f"memory or disk ran out: {line}")
         return
-    where = f"traceback in {logs[0]}" if logs else "-v shows the traceback"
-    screen.warn(f"this is a fault of liptt: {line} ({where})")
+    notes = [f"traceback in {log}" for log in logs] or getattr(error, "__notes__", [])
+    screen.warn(f"this is a fault of liptt: {line} ({'; '.join(notes) or '-v shows the traceback'})")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from liptt_cli.cli import screen
+from liptt_cli.cli.boundary import exit_status
 from liptt_cli.cli.plan import print_plan
 from liptt_cli.config import LoadedConfig, load_config, render_config
 from liptt_cli.errors import ConfigError, Interrupted, LipttError
 from liptt_cli.menu.run import RunConfig
 from liptt_cli.run_directory import STAGES, RunDirectory, Written, create, look_at, reopen
+
+_WORTH_KEEPING = frozenset({LipttError.exit_status, Interrupted.exit_status})  # our fault has its log there
 
 
 def compress_command(
@@ -42,6 +46,8 @@ def compress_command(
     loaded = None if config is None else load_config(config, overrides=words)
     if loaded is None and (resume is None or words or dry_run):
         raise typer.BadParameter("--config is needed, or --resume with a run directory")
+    if resume is not None and output is not None:
+        raise typer.BadParameter("--resume RUN names the run directory; leave --output out")
     if loaded is not None and dry_run:
         print_plan(loaded, as_json=as_json)
         return
@@ -77,16 +83,33 @@ class _Wanted:
         return Path(self.loaded.config.output) / self.loaded.source_path.stem
 
     def written(self) -> Written | None:
-        """Return the configuration as the run directory keeps it: a local model by its absolute path."""
+        """Return the configuration as the run directory keeps it: so that any folder is good to resume from."""
         if self.loaded is None:
             return None
         origin = self.loaded.source_path.absolute()
-        resolved = dict(self.loaded.resolved)
-        for place in (Path(), origin.parent):
-            if resolved["model"] is not None and (place / str(resolved["model"])).is_dir():
-                resolved["model"] = str((place / str(resolved["model"])).resolve())
-                break
+        resolved = _rooted(self.loaded.resolved, places=(Path(), origin.parent))
         return Written(origin, self.loaded.source_text, render_config(resolved), resolved)
+
+
+def _rooted(resolved: Mapping[str, Any], *, places: Sequence[Path]) -> dict[str, Any]:
+    """Give what lies on this machine its absolute path: a model's folder, files of text and of tasks."""
+    model, calibration, evaluate = resolved["model"], resolved["calibration"], resolved["evaluate"]
+    texts = {key: [_found(name, places, _is_text) for name in evaluate[key]] for key in ("perplexity", "tasks")}
+    return {
+        **resolved,
+        "model": None if model is None else _found(model, places, Path.is_dir),
+        "calibration": {**calibration, "corpus": _found(calibration["corpus"], places, _is_text)},
+        "evaluate": {**evaluate, **texts},
+    }
+
+
+def _found(name: str, places: Sequence[Path], is_it: Callable[[Path], bool]) -> str:
+    """Return the absolute path of what a name stands for in the first place that has it, else the name."""
+    return next((str((place / name).resolve()) for place in places if is_it(place / name)), name)
+
+
+def _is_text(path: Path) -> bool:
+    return path.suffix != "" and path.is_file()
 
 
 def _compress(wanted: _Wanted, *, until: str, as_json: bool) -> None:
@@ -117,7 +140,7 @@ def _compress(wanted: _Wanted, *, until: str, as_json: bool) -> None:
             job = Job(settings, run, located(settings, run.origin), run.origin.parent if run.origin else None, reporter)
             report = compress(job, accelerator, until=until)
     except (LipttError, OSError) as error:
-        if wanted.resume is None and accelerator.is_main_process and not isinstance(error, Interrupted):
+        if wanted.resume is None and accelerator.is_main_process and exit_status(error) not in _WORTH_KEEPING:
             _discard_if_barren(run)
         raise
     if accelerator.is_main_process:

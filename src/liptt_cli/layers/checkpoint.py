@@ -4,7 +4,6 @@ Written beside, synced and renamed, so that a file of this name is always whole.
 part, and the file holds the gathered tensors; only one process writes.
 """
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
 from liptt_cli.errors import IntegrityError, OtherRunError
+from liptt_cli.run_directory import write_file
 
 Notes = dict[str, Any]
 
@@ -26,17 +26,13 @@ def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, not
     if not write:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        torch.save({"parameters": parameters, "optimizer": moments, "notes": notes}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    state = {"parameters": parameters, "optimizer": moments, "notes": notes}
+
+    def fill(partial: Path) -> None:
+        with partial.open("wb") as file:  # so that a full disk is told by the system's own error
+            torch.save(state, file)
+
+    write_file(path, fill)
 
 
 def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, training: str) -> Notes:

@@ -201,7 +201,7 @@ def _model_folder(directory: Path) -> Path:
     if not (directory / RUN_MODEL / "config.json").is_file():
         raise ModelError(
             f"{directory}: this run has no {RUN_MODEL}/ yet; its export stage did not finish. "
-            f"Finish it with: liptt compress --config {directory / RUN_CONFIG} --output {directory} --resume"
+            f"Finish it with: liptt compress --resume {directory}"
         )
     return directory / RUN_MODEL
 

@@ -6,7 +6,7 @@ to read the blobs.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from liptt_cli.formats.base import Encoded
-from liptt_cli.forms.read import form_from_json
-from liptt_cli.packing.blob import pack, unpack
+from liptt_cli.packing.blob import pack
 
 
 @dataclass(frozen=True)
@@ -39,20 +38,13 @@ def write_block(path: Path, result: BlockResult) -> None:
     save_file(tensors, path, metadata={"forms": json.dumps(forms)})
 
 
-def read_block(path: Path) -> BlockResult:
-    """Read a block file."""
-    values, changed = {}, {}
-    latents: dict[str, dict[int, Tensor]] = {}
-    with safe_open(path, framework="pt") as file:
-        forms = {name: form_from_json(form) for name, form in json.loads(file.metadata()["forms"]).items()}
-        for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-            linear, _, number = key.rpartition(".latent.")
-            if key.removesuffix(".weight") in forms:
-                name = key.removesuffix(".weight")
-                values[name] = unpack(forms[name], file.get_tensor(key))
-            elif linear in forms:
-                latents.setdefault(linear, {})[int(number)] = file.get_tensor(key)
-            else:
-                changed[key] = file.get_tensor(key)
-    sources = {name: tuple(found[k] for k in range(len(found))) for name, found in latents.items()}
-    return BlockResult(values, sources, changed)
+def read_sources(files: Sequence[Path]) -> dict[str, tuple[Tensor, ...]]:
+    """Return the sources of each linear that has some; `Overlay` reads the rest."""
+    found: dict[str, dict[int, Tensor]] = {}
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                linear, latent, number = key.rpartition(".latent.")
+                if latent:
+                    found.setdefault(linear, {})[int(number)] = file.get_tensor(key)
+    return {name: tuple(cores[k] for k in range(len(cores))) for name, cores in found.items()}

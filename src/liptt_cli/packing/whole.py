@@ -1,15 +1,12 @@
 """A directory that is there whole or not at all: filled beside its place, synced, then renamed."""
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from liptt_cli.errors import ConfigError, Fault, ResourceError
-
-_OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+from liptt_cli.errors import ConfigError, Fault, ResourceError, is_out_of_space
 
 
 @contextmanager
@@ -37,7 +34,7 @@ def whole_directory(directory: Path, *, replace: bool = False) -> Iterator[Path]
         _sync(partial)
         _put(partial, directory)
     except OSError as error:
-        if error.errno in _OUT_OF_SPACE:
+        if is_out_of_space(error):
             raise ResourceError(
                 f"{directory}: no space left to write it; free some, or give a directory on another disk"
             ) from error

@@ -45,8 +45,9 @@ def ladder(config: RunConfig, shape: tuple[int, int]) -> Ladder:
     forms: list[Form] = []
     for rank in _ranks(factor, shape):
         form = _chain(shape, factor, codec, rank=rank)
-        if not forms or blob_bytes(form) > blob_bytes(forms[-1]):
-            forms.append(form)
+        if forms and blob_bytes(form) == blob_bytes(forms[-1]):
+            forms.pop()  # padding gives the higher rank for nothing
+        forms.append(form)
     return Ladder(shape, tuple(forms))
 
 

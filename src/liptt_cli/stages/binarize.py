@@ -52,11 +52,14 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _first_open_block(job: Job, streams: Streams, *, flows: bool) -> int:
+    """Return the block to go on with: behind the whole ones, where what enters it is still there."""
     folder = job.run.stage("binarize")
     whole = 0
-    while block_file(folder, whole).exists() and (not flows or streams.holds(whole + 1)):
+    while block_file(folder, whole).exists():
         whole += 1
-    return whole
+    if not flows or whole == job.structure.blocks:
+        return whole
+    return next((block for block in range(whole, 0, -1) if streams.holds(block)), 0)
 
 
 def _facts(job: Job) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def run(job: Job) -> dict[str, Any]:
     if not (wanted.perplexity or wanted.tasks or wanted.lipschitz):
         return {}
     tokenizer = load_tokenizer(job.source)
-    request = _request(job)
+    request = request_of(job)
     dense = dense_model(job)
     material = read_material(dense, tokenizer, request)
     job.reporter.begin("evaluate", total=4)
@@ -47,7 +47,8 @@ def run(job: Job) -> dict[str, Any]:
     return facts
 
 
-def _request(job: Job) -> Request:
+def request_of(job: Job) -> Request:
+    """Return what the run is to measure."""
     wanted = job.config.evaluate
     settings = TaskSettings(limit=wanted.limit, seed=job.config.seed, near=job.near)
     return Request(

@@ -16,7 +16,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from liptt_cli.errors import IntegrityError
-from liptt_cli.layers.packed import PackedLinear
 from liptt_cli.models.hub import Source, load_model
 from liptt_cli.models.shards import Shards
 from liptt_cli.packing.artifact import verify_files, write_packed
@@ -25,6 +24,7 @@ from liptt_cli.packing.manifest import Manifest
 from liptt_cli.packing.overlay import Overlay
 from liptt_cli.packing.section import Origin
 from liptt_cli.packing.whole import whole_directory
+from liptt_cli.stages.assemble import lay_over
 from liptt_cli.stages.fingerprint import fingerprint, fingerprint_tokens, logits_of
 
 Logits = Callable[[Int[Tensor, "windows tokens"]], Float[Tensor, "windows tokens vocabulary"]]
@@ -120,18 +120,7 @@ def export_dense(
 def assembled(job: Export) -> nn.Module:
     """Return the source model with the overlay put into it, in float32: the packed model, made without its files."""
     model = load_model(job.source, dtype=torch.float32, trust_remote_code=job.trust_remote_code)
-    for name, form in job.overlay.forms.items():
-        bias = getattr(model.get_submodule(name), "bias", None)
-        packed = PackedLinear(form, bias=bias is not None)
-        packed.weight.copy_(job.overlay.blob(name))
-        packed.bias = bias
-        model.set_submodule(name, packed)
-    own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
-    with torch.no_grad():
-        for name in job.overlay.tensors:
-            changed = job.overlay.changed(name)
-            if name.removesuffix(".weight") not in job.overlay.forms and changed is not None:
-                own[name].copy_(changed)
+    lay_over(model, job.overlay)
     return model
 
 

@@ -3,6 +3,7 @@
 The only stage that runs on several processes, through Accelerate. Writes the blocks again.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from liptt_cli.catalogue import objective_of
+from liptt_cli.formats.base import Encoded
 from liptt_cli.layers.surgery import thawed, trained_outside
-from liptt_cli.packing.block_file import BlockResult, write_block
+from liptt_cli.packing.block_file import BlockResult, read_sources, write_block
+from liptt_cli.packing.overlay import Overlay
 from liptt_cli.run_directory import write_file
-from liptt_cli.stages.assemble import Compressed, apply_changed, dense_model, read_blocks
+from liptt_cli.stages.assemble import compressed_model, dense_model
 from liptt_cli.stages.job import OUTSIDE, Job, block_file
 from liptt_cli.tuning import Course, History, StepRecord, finetune_model
 
@@ -26,10 +29,11 @@ def run(job: Job, accelerator: Accelerator) -> dict[str, Any]:
         return {"steps": 0}
     if accelerator.is_main_process:
         job.reporter.begin("finetune", total=options.steps)
-    found = read_blocks(job.block_files("binarize"))
-    student = dense_model(job)
-    apply_changed(student, found.changed)
-    modules = thawed(student, found.values, tuning=options, sources=found.sources)
+    files = job.block_files("binarize")
+    overlay = Overlay.read(files)
+    student = compressed_model(job, files)
+    values = {name: overlay.value(name) for name in overlay.forms}
+    modules = thawed(student, values, tuning=options, sources=read_sources(files))
     history = finetune_model(
         student,
         dense_model(job),
@@ -38,7 +42,7 @@ def run(job: Job, accelerator: Accelerator) -> dict[str, Any]:
         course=_course(job, accelerator),
     )
     if accelerator.is_main_process:
-        _write(job, student, Compressed({name: module.freeze() for name, module in modules.items()}))
+        _write(job, student, {name: module.freeze() for name, module in modules.items()})
         _checkpoint(job).unlink(missing_ok=True)
     return _facts(history, accelerator)
 
@@ -62,12 +66,12 @@ def _checkpoint(job: Job) -> Path:
     return job.run.stage("finetune") / "checkpoint.pt"
 
 
-def _write(job: Job, student: nn.Module, trained: Compressed) -> None:
+def _write(job: Job, student: nn.Module, trained: Mapping[str, Encoded]) -> None:
     folder = job.run.stage("finetune")
-    changed = trained_outside(student, list(trained.values))
+    changed = trained_outside(student, list(trained))
     for number in range(job.structure.blocks):
         start = f"{job.structure.block_name(number)}."
-        values = {name: value for name, value in trained.values.items() if name.startswith(start)}
+        values = {name: value for name, value in trained.items() if name.startswith(start)}
         inside = {name: changed.pop(name) for name in list(changed) if name.startswith(start)}
         result = BlockResult(values, {}, inside)
         write_file(block_file(folder, number), partial(write_block, result=result))

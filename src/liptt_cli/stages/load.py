@@ -10,12 +10,14 @@ from torch import Tensor
 
 from liptt_cli.calibration.corpora import read_corpus, sha256_of
 from liptt_cli.calibration.windows import Sampling, corpus_windows, sampled_from
-from liptt_cli.errors import ConfigError
+from liptt_cli.errors import ConfigError, OtherRunError
+from liptt_cli.evaluation.evaluate import preflight
 from liptt_cli.models.blocks import select
 from liptt_cli.models.hub import load_model, load_tokenizer
 from liptt_cli.models.streamed import StreamedModel
+from liptt_cli.run_directory import differences, write_file
 from liptt_cli.run_directory import sha256_of as file_sha256
-from liptt_cli.run_directory import write_file
+from liptt_cli.stages.evaluate import request_of
 from liptt_cli.stages.job import Job
 
 LOGGER = logging.getLogger("liptt_cli")
@@ -34,19 +36,55 @@ def run(job: Job) -> dict[str, Any]:
         LOGGER.warning(
             "only %.1f%% of the blocks' weights are in linears that are compressed", 100 * structure.coverage
         )
-    ids, corpus = _windows(job, model.config)
+    _refuse_long_windows(job, model.config)
+    preflight(request_of(job))
+    ids, corpus = _windows(job)
     path = job.run.stage("load") / "windows.safetensors"
     write_file(path, lambda partial: save_file({"ids": ids.to(torch.int32)}, partial))
     job.reporter.advance(f"{len(ids)} windows of {ids.shape[1]} tokens from {corpus['name']}")
     _refuse_broken_weights(model)
-    hashes = {path.name: file_sha256(path) for path in sorted(job.source.path.glob("*.safetensors"))}
+    source = _source(job)
     job.reporter.advance("all weights are finite, and hashed")
     return {
-        "source": {"name": job.source.name, "revision": job.source.revision, "sha256": hashes},
+        "source": source,
         "corpus": corpus,
         "structure": structure.to_json(),
         "dtype": str(job.dtype).removeprefix("torch."),
     }
+
+
+def refuse_other_model(job: Job) -> None:
+    """Refuse to go on with other weights than this stage read when the run began.
+
+    Raises:
+        OtherRunError: naming what differs.
+    """
+    differing = differences(job.run.facts("load")["source"], _source(job))
+    if differing:
+        raise OtherRunError(
+            f"{job.source.path} is not the model that {job.run.path} began with; these differ (then, now):",
+            *differing,
+            "Bring that model back, or start a new run with another --output",
+        )
+
+
+def _source(job: Job) -> dict[str, Any]:
+    hashes = {path.name: file_sha256(path) for path in sorted(job.source.path.glob("*.safetensors"))}
+    return {"name": job.source.name, "revision": job.source.revision, "sha256": hashes}
+
+
+def _refuse_long_windows(job: Job, model_config: Any) -> None:
+    """Refuse windows that the model cannot read, of calibration now and of evaluation, which comes last."""
+    longest = getattr(model_config, "max_position_embeddings", None)
+    wanted = {"calibration": job.config.calibration.window_tokens}
+    if job.config.evaluate.perplexity:
+        wanted["evaluate"] = job.config.evaluate.window_tokens
+    for stage, tokens in wanted.items():
+        if longest is not None and tokens > longest:
+            raise ConfigError(
+                f"{stage}.window_tokens: {tokens} is more than the {longest} positions of this model; "
+                f"set it to {longest} or less"
+            )
 
 
 def _refuse_broken_weights(model: StreamedModel) -> None:
@@ -55,14 +93,8 @@ def _refuse_broken_weights(model: StreamedModel) -> None:
         model.shards.read([name], dtype=model.dtype)
 
 
-def _windows(job: Job, model_config: Any) -> tuple[Int[Tensor, "windows tokens"], dict[str, Any]]:
+def _windows(job: Job) -> tuple[Int[Tensor, "windows tokens"], dict[str, Any]]:
     wanted = job.config.calibration
-    longest = getattr(model_config, "max_position_embeddings", None)
-    if longest is not None and wanted.window_tokens > longest:
-        raise ConfigError(
-            f"calibration.window_tokens: {wanted.window_tokens} is more than the {longest} positions of this model; "
-            f"set it to {longest} or less"
-        )
     tokenizer = load_tokenizer(job.source)
     if wanted.corpus == "self":
         model = load_model(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)

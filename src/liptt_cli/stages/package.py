@@ -28,7 +28,13 @@ def run(job: Job) -> dict[str, Any]:
     job.reporter.advance(f"{manifest['totals']['file_bytes']:,} bytes, read back with equal logits")
     facts: dict[str, Any] = {"manifest": {key: manifest[key] for key in ("files", "totals", "fingerprint")}}
     if "hf" in wanted.to:
-        facts["hf"] = export_dense(packed, job.run.path / PLAIN, shard_bytes=wanted.shard_bytes, replaces=True)
+        facts["hf"] = export_dense(
+            packed,
+            job.run.path / PLAIN,
+            shard_bytes=wanted.shard_bytes,
+            replaces=True,
+            trust_remote_code=job.config.load.trust_remote_code,
+        )
         job.reporter.advance("plain model written, logits compared")
     return facts
 

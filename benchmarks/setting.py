@@ -1,0 +1,271 @@
+"""Where a benchmark reads and writes, what it can measure here, and what makes a finished cell still valid.
+
+A cell is finished if its result says "ok", its run's inputs hash to the same (resolved configuration without paths,
+model, calibration text, versions of the code and of Python), and so do those of every measure that is possible here.
+A measure that is not possible here but stands in the file is kept.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from cells import DENSE, ROOT, SEARCHES, Cell, Group, Scale, trials
+from texts import sha256_of, write_stdlib_parts, write_story_parts
+
+from liptt_cli.config import configs_folder, load_config
+from liptt_cli.planning.architectures import find_shape
+from liptt_cli.planning.plan import Plan, chosen_sites, structure
+from liptt_cli.planning.sites import read_headers
+from liptt_cli.version import VERSION
+
+CODE = f"{VERSION}/1"  # raise the second number when a change of the code changes what a cell measures
+HELD_OUT = "held-out"
+TASKS = {"blimp": "blimp_offline.yaml", "lambada": "lambada_openai_offline.yaml"}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A cell ready to run: its configuration and overrides, rate, price, and the hash of its inputs."""
+
+    config: str
+    overrides: tuple[str, ...]
+    rate: dict[str, Any] | None
+    price: dict[str, Any]
+    inputs: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The folders, the scale, and the threads of a process."""
+
+    reference: Path
+    shared: Path
+    results: Path
+    work: Path
+    scale: Scale
+    threads: int
+
+    def model(self, group: Group) -> Path:
+        """Return a group's dense model."""
+        return self.reference if group == "reference" else self.shared / "models" / "stories260K" / "hf"
+
+    def available(self, group: Group) -> bool:
+        """Tell whether a group's model and calibration text are here."""
+        there = (self.model(group) / "config.json").exists()
+        return there if group == "reference" else there and self._sample.exists()
+
+    def corpora(self, cell: Cell) -> dict[str, str]:
+        """Return the corpora that a cell is measured on, by short name."""
+        part = "stdlib" if cell.group == "reference" else "tinystories"
+        if cell.trial is not None:
+            return {HELD_OUT: str(self._text(f"{part}-held-out"))}
+        if cell.group == "stories260K":
+            return {"tinystories": str(self._text("tinystories-evaluation"))}
+        valid = self.shared / "data" / "corpus" / "valid.txt.gz"
+        return {"stdlib": "stdlib"} | ({"valid": str(valid)} if valid.exists() else {})
+
+    def tasks(self, cell: Cell) -> dict[str, Path]:
+        """Return the task files that a cell is measured on, by short name."""
+        if cell.trial is not None:
+            return {}
+        folder = self.shared / "data" / "lm_eval_tasks"
+        return {name: folder / file for name, file in TASKS.items() if (folder / file).exists()}
+
+    def prepare(self, cell: Cell) -> Prepared:
+        """Write the texts that a cell needs and resolve all that it depends on.
+
+        Raises:
+            LookupError: if its rate cannot be chosen, since no trial was finished.
+            LipttError: if its configuration or budget is refused.
+        """
+        self._write_texts(cell)
+        if cell.config is None:
+            return Prepared("", (), None, self._dense_price(cell), self._hash(cell, {}))
+        rate = self._rate(cell)
+        overrides = tuple(self._overrides(cell, rate))
+        resolved = load_config(cell.config, overrides=overrides).resolved
+        price = self._price(cell.config, overrides)
+        return Prepared(cell.config, overrides, rate, price, self._hash(cell, resolved))
+
+    def folder(self, cell: Cell, prepared: Prepared) -> Path:
+        """Return the work folder of a cell with these inputs."""
+        return self.work / self.scale.name / cell.group / f"{cell.name}-{prepared.inputs[:8]}"
+
+    def dense_evaluations(self, group: Group) -> list[Path]:
+        """Return what dense printed, which every other cell is paired with; empty if it is gone."""
+        dense = Cell(group, DENSE)
+        folder = self.folder(dense, self.prepare(dense))
+        count = bool(self.corpora(dense)) + len(self.tasks(dense))
+        found = [folder / f"eval-{number}.json" for number in range(count)]
+        return found if all(path.exists() for path in found) else []
+
+    def measure_hashes(self, cell: Cell) -> dict[str, str]:
+        """Return the hash of each measure that is possible here: its text, and how much of it."""
+        scale = self.scale
+        windows = scale.held_out_windows if cell.trial is not None else scale.windows
+        found = {}
+        for name, source in self.corpora(cell).items():
+            text = _python() if source == "stdlib" else sha256_of(Path(source))
+            found[name] = _digest([text, scale.window_tokens, windows])
+        for name, path in self.tasks(cell).items():
+            found[name] = _digest([sha256_of(path), scale.limits[name]])
+        return found
+
+    def without_paths(self, text: str) -> str:
+        """Return a text with the machine's folders named by what they are."""
+        names = {self.reference: "MODEL", self.shared: "SHARED", self.work: "WORK", ROOT: "."}
+        for path in sorted(names, key=lambda path: -len(str(path))):
+            text = text.replace(str(path), names[path])
+        return text
+
+    @cached_property
+    def _sample(self) -> Path:
+        return self.shared / "data" / "tinystories" / "sample.txt.gz"
+
+    def _text(self, name: str) -> Path:
+        return self.work / "texts" / f"{name}.jsonl"
+
+    def _write_texts(self, cell: Cell) -> None:
+        if cell.group == "stories260K":
+            write_story_parts(self.work / "texts", self._sample)
+        elif cell.trial is not None:
+            write_stdlib_parts(self.work / "texts")
+
+    def _calibration(self, cell: Cell) -> str:
+        """Return the calibration corpus; a trial's is the part that is not held out."""
+        if cell.trial is not None:
+            return str(self._text(f"{cell.calibration}-tuning"))
+        return str(self._text("tinystories-calibration")) if cell.calibration == "tinystories" else cell.calibration
+
+    def _overrides(self, cell: Cell, rate: Mapping[str, Any] | None) -> list[str]:
+        scale = self.scale
+        found = [f"model={self.model(cell.group)}", f"calibration.corpus={self._calibration(cell)}"]
+        found += [f"calibration.windows={scale.calibration_windows}"]
+        found += [f"calibration.window_tokens={scale.window_tokens}", "calibration.batch_windows=16"]
+        found += ["load.dtype=float32", "evaluate.perplexity=[]", f"evaluate.lipschitz={_yaml(cell.trial is None)}"]
+        if cell.bits is not None:
+            found.append(f"bits_per_weight={sign_bits(self.model(cell.group)) if cell.bits == 'sign' else cell.bits}")
+        if rate is not None:
+            found += [f"{key}={value}" for key, value in rate["values"].items()]
+            found += [] if scale.steps is None else [f"{SEARCHES[cell.method].at}.steps={scale.steps}"]
+        if scale.iterations is not None and cell.method.startswith("liptt"):
+            found.append(f"binarize.solver.iterations={scale.iterations}")
+        return found if cell.lipschitz else [*found, f"finetune.objectives={_without_lipschitz(str(cell.config))}"]
+
+    def _rate(self, cell: Cell) -> dict[str, Any] | None:
+        """Return the rates of a tuned cell: those it tries, or the best tried ones with all that was found."""
+        search = SEARCHES.get(cell.method)
+        if search is None:
+            return None
+        tried = {} if cell.trial is not None else self._tried(cell)
+        if not tried and cell.trial is None:
+            raise LookupError(f"no trial of {cell.method} was finished, so no rate can be chosen")
+        factor = min(tried, key=lambda each: tried[each]) if cell.trial is None else cell.trial
+        options: Any = load_config(str(cell.config), overrides=["model=none"]).config
+        for part in search.at.split("."):
+            options = getattr(options, part)
+        rates = options.learning_rate
+        values = {f"{search.at}.learning_rate.{key}": float(f"{getattr(rates, key) * factor:.4g}") for key in search.keys}
+        return {"factor": factor, "values": values, "held_out_nats": {f"{each:.2g}": tried[each] for each in tried}}
+
+    def _tried(self, cell: Cell) -> dict[float, float]:
+        found = {}
+        for trial in trials(cell.group, cell.method):
+            result = read_result(self.results, trial.key)
+            if result is not None and result["status"] == "ok" and trial.trial is not None:
+                found[trial.trial] = float(result["corpora"][HELD_OUT]["nats"])
+        return found
+
+    def _price(self, config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+        plan = _plan(config, overrides)
+        operations = plan.operations
+        return {
+            "weights": plan.weights,
+            "bits_per_weight": round(plan.bits_per_weight, 6),
+            "code_bits_per_weight": round(_code_bits(plan), 6),
+            "payload_bytes": plan.payload_bytes,
+            "sign_additions": operations.sign_additions,
+            "multiplications": operations.multiplications,
+        }
+
+    def _dense_price(self, cell: Cell) -> dict[str, Any]:
+        plan = _plan("methods/sign", (f"model={self.model(cell.group)}",))
+        headers = read_headers(self.model(cell.group))
+        bf16 = 2 * sum(_entries(shape) for shape, _ in headers.values())
+        return {
+            "weights": plan.weights,
+            "bits_per_weight": 16.0,
+            "payload_bytes": 2 * plan.weights,
+            "sign_additions": 0,
+            "multiplications": plan.weights,
+            "bf16_bytes": bf16,
+        }
+
+    def _hash(self, cell: Cell, resolved: Mapping[str, Any]) -> str:
+        """Return the hash of what a run is made of: no path in it, the texts and the model by their sha256."""
+        plain = {key: value for key, value in resolved.items() if key not in ("model", "output", "evaluate", "export")}
+        corpus = self._calibration(cell) if resolved else "none"
+        text = sha256_of(Path(corpus)) if corpus.endswith(".jsonl") else corpus
+        plain["calibration"] = {**plain.get("calibration", {}), "corpus": text}
+        return _digest([plain, _model_sha256(self.model(cell.group)), CODE, _python() if text == "stdlib" else ""])
+
+
+def read_result(results: Path, key: str) -> dict[str, Any] | None:
+    """Return a cell's result, or None if there is none."""
+    path = results / f"{key}.json"
+    return json.loads(path.read_text(encoding="utf8")) if path.exists() else None
+
+
+@cache
+def sign_bits(model: Path) -> float:
+    """Return the honest bits of plain sign with row and column scales on a model."""
+    return _plan("methods/sign", (f"model={model}",)).bits_per_weight
+
+
+def _plan(config: str, overrides: tuple[str, ...]) -> Plan:
+    loaded = load_config(config, overrides=overrides)
+    near = loaded.source_path.parent
+    shape = find_shape(str(loaded.config.model), revision=None, near=near, configs=configs_folder())
+    return structure(loaded.config, shape, chosen_sites(loaded.config, shape))
+
+
+def _code_bits(plan: Plan) -> float:
+    """Return the bits of signs a weight, without scales and padding: what a paper calls its bits."""
+    indices = [s for form in plan.forms.values() for s in form.sections() if s.storage == "index"]
+    return sum(section.entries * section.bits for section in indices) / plan.weights
+
+
+def _without_lipschitz(config: str) -> str:
+    """Return the recipe's objectives with the Lipschitz term at weight 0, where it is only reported."""
+    objectives = load_config(config, overrides=["model=none"]).resolved["finetune"]["objectives"]  # type: ignore[index, call-overload]
+    return json.dumps([{**each, "weight": 0.0} if each["kind"] == "lipschitz" else each for each in objectives])
+
+
+@cache
+def _model_sha256(model: Path) -> str:
+    files = sorted(path for path in model.iterdir() if path.suffix in (".safetensors", ".json"))
+    return _digest([[path.name, sha256_of(path)] for path in files if path.name not in ("judge.json", "training.json")])
+
+
+def _python() -> str:
+    return platform.python_version()
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _entries(shape: tuple[int, ...]) -> int:
+    product = 1
+    for length in shape:
+        product *= length
+    return product
+
+
+def _yaml(flag: bool) -> str:
+    return "true" if flag else "false"
