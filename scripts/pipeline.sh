@@ -20,5 +20,5 @@ else
 fi
 "${liptt[@]}" -q verify "$output" >&2
 model=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["config"]["model"])' "$output/manifest.json")
-"${liptt[@]}" -q eval "$output" --against "$model" --perplexity stdlib --window-tokens 256 --fail-if "$gate" --json
-"${liptt[@]}" -q export "$output" --to hf --output "$output/dense" --json
+"${liptt[@]}" -q eval "$output" --against "$model" --perplexity stdlib --fail-if "$gate" --json
+"${liptt[@]}" -q export "$output" --to hf --output "$output/dense" --force --json

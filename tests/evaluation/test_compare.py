@@ -16,7 +16,9 @@ OURS, THEIRS = [2.0, 2.5, 3.5], [1.9, 2.1, 3.4]
 def evaluation(nats: list[float], scores: list[float], chance: float | None = 0.25) -> Evaluation:
     mean = sum(nats) / len(nats)
     perplexity = Perplexity("stdlib", 3 * len(nats), mean, None, 4, 4, nats)
-    task = TaskScores("cloze", {"acc": sum(scores) / len(scores), "ppl": 7.0}, {"acc": scores}, list("abcd"), {}, chance)
+    task = TaskScores(
+        "cloze", {"acc": sum(scores) / len(scores), "ppl": 7.0}, {"acc": scores}, list("abcd"), {}, chance
+    )
     return Evaluation({"stdlib": perplexity}, {"cloze": task}, {}, {}, 0.0)
 
 

@@ -69,7 +69,9 @@ def test_passed_gates_raise_nothing() -> None:
     require_passed(judge(gates, evaluation(2.0, 0.5)))
 
 
-@pytest.mark.parametrize("expression", ["", "perplexity", "perplexity=3", "acc<high", ">3", "acc<1.2.3", "acc<.", "acc<+%"])
+@pytest.mark.parametrize(
+    "expression", ["", "perplexity", "perplexity=3", "acc<high", ">3", "acc<1.2.3", "acc<.", "acc<+%"]
+)
 def test_what_is_no_gate_is_refused_with_examples(expression: str) -> None:
     with pytest.raises(ConfigError, match=r"Examples: perplexity>\+5%") as caught:
         read_gates([expression], against=True, corpora=["stdlib"], tasks=["cloze"])

@@ -40,7 +40,11 @@ def test_an_evaluation_is_json_and_names_its_numbers() -> None:
     scores = task("a", [1.0, 0.0])
     group = grouped("g", [scores])
     found = Evaluation(
-        {"stdlib": Perplexity("stdlib", 6, 2.0, 0.1, 4, 4, [1.9, 2.1])}, {"a": scores, "g": group}, {"stdlib": "00"}, {}, 1.0
+        {"stdlib": Perplexity("stdlib", 6, 2.0, 0.1, 4, 4, [1.9, 2.1])},
+        {"a": scores, "g": group},
+        {"stdlib": "00"},
+        {},
+        1.0,
     )
     document = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert document["tasks"]["a"]["acc"] == 0.5

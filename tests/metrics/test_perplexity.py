@@ -42,9 +42,7 @@ def direct(model: Any, window: Tensor, *, scored: int) -> float:
 
 
 @pytest.mark.parametrize("family", ["llama", "opt", "qwen3"])
-def test_nats_equal_a_direct_computation(
-    family: str, tokens: Tensor, tmp_path: Path, make_tiny_model: Any
-) -> None:
+def test_nats_equal_a_direct_computation(family: str, tokens: Tensor, tmp_path: Path, make_tiny_model: Any) -> None:
     model = AutoModelForCausalLM.from_pretrained(make_tiny_model(family, tmp_path)).eval()
     found = measure_perplexity(model, tokens[:3], batch_windows=2)
     expected = [direct(model, window, scored=11) for window in tokens[:3]]
@@ -111,7 +109,9 @@ def test_json_has_no_infinity() -> None:
 
 
 @pytest.mark.outside
-@pytest.mark.parametrize(("file", "nats"), [("tinystories/sample.txt.gz", 1.733), ("wikitext2/wiki.test.raw.gz", 4.926)])
+@pytest.mark.parametrize(
+    ("file", "nats"), [("tinystories/sample.txt.gz", 1.733), ("wikitext2/wiki.test.raw.gz", 4.926)]
+)
 def test_the_really_pretrained_model_costs_what_its_card_says(shared_data: Path, file: str, nats: float) -> None:
     """The card measured the first 30,149 tokens in windows of 512, each begun by `<s>`."""
     place = shared_data / "models" / "stories260K" / "hf"

@@ -4,12 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drawn import TYPE_CHECKED_DRAWS
 from liptt_cli.errors import BudgetError
 from liptt_cli.forms.base import blob_bytes
 from liptt_cli.forms.leaves import DenseForm, GridForm
 from liptt_cli.planning.price import Ladder
 from liptt_cli.planning.sites import SiteShape
 from liptt_cli.planning.uniform import allocate
+
+
+pytestmark = TYPE_CHECKED_DRAWS
 
 
 @st.composite
@@ -43,7 +47,7 @@ def bounds(sites, ladders) -> tuple[int, int]:
     return (sum(ladders[s.shape].bytes[0] for s in sites), sum(ladders[s.shape].bytes[-1] for s in sites))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(models(), st.data())
 def test_a_budget_is_kept_to_within_one_step_and_more_is_never_less(model, data):
     sites, ladders = model

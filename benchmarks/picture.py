@@ -1,0 +1,118 @@
+"""Excess nats over dense against honest bits, as an SVG written by hand: a panel a corpus, a line a method.
+
+Colours come from two palettes, chosen by the reader's colour scheme, and every line also has its own mark.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+
+from cells import DENSE
+from tables import CORPORA, Row
+
+METHODS: Mapping[str, tuple[str, str, str]] = {
+    "sign": ("#8a6100", "#f0b840", "square"),
+    "tt-svd-sign": ("#b3261e", "#ff8a80", "diamond"),
+    "liptt-ptq": ("#0b6e4f", "#5fd3a8", "circle"),
+    "liptt-onestep": ("#1f4fd6", "#8fb0ff", "triangle"),
+}
+PANEL_WIDTH, PANEL_HEIGHT = 360, 260
+LEFT, TOP, BOTTOM, GAP = 62, 44, 46, 70
+_TICKS = (1, 2, 5)
+
+
+def draw(rows: Sequence[Row]) -> str:
+    """Return the picture of a group's rows; panels without points are left out."""
+    panels = [(corpus, points) for corpus in CORPORA[rows[0].cell.group] if (points := _points(rows, corpus))]
+    width = LEFT + len(panels) * (PANEL_WIDTH + GAP) or 2 * LEFT
+    height = TOP + PANEL_HEIGHT + BOTTOM + 24
+    body = [line for number, panel in enumerate(panels) for line in _panel(*panel, x=LEFT + number * (PANEL_WIDTH + GAP))]
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+    title = "Excess nats per token over the dense model against honest bits per weight"
+    return "\n".join([f'{head}role="img">', f"<title>{title}</title>", _style(), *body, "</svg>"]) + "\n"
+
+
+def _points(rows: Sequence[Row], corpus: str) -> dict[str, list[tuple[float, float]]]:
+    """Return (bits, excess) of each method, by bits; only what a logarithm can show."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        excess = row.get("corpora", corpus, "excess")
+        shown = row.whole and row.cell.method in METHODS and row.cell.lipschitz and row.cell.calibration != "self"
+        if shown and row.cell.method != DENSE and excess is not None and excess > 0:
+            found.setdefault(row.cell.method, []).append((row.bits, excess))
+    return {method: sorted(points) for method, points in found.items()}
+
+
+def _panel(corpus: str, points: Mapping[str, Sequence[tuple[float, float]]], *, x: int) -> Iterator[str]:
+    every = [point for found in points.values() for point in found]
+    most_bits = math.ceil(max(bits for bits, _ in every) * 5 + 0.5) / 5
+    low, high = _decades([excess for _, excess in every])
+
+    def place(bits: float, excess: float) -> tuple[float, float]:
+        share = (math.log10(excess) - math.log10(low)) / (math.log10(high) - math.log10(low))
+        return x + PANEL_WIDTH * bits / most_bits, TOP + PANEL_HEIGHT * (1 - share)
+
+    yield f'<text class="title" x="{x}" y="{TOP - 18}">excess nats over dense, {escape(corpus)} (log scale)</text>'
+    yield from _grid(x, most_bits, low, high, place)
+    for number, (method, found) in enumerate(points.items()):
+        places = [place(*point) for point in found]
+        name = f"m{list(METHODS).index(method)}"
+        yield f'<polyline class="{name} line" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in places)}"/>'
+        yield from (_mark(METHODS[method][2], name, *spot) for spot in places)
+        down = TOP + PANEL_HEIGHT + BOTTOM + 10
+        across = x + number * PANEL_WIDTH / len(METHODS)
+        yield _mark(METHODS[method][2], name, across + 5, down - 4)
+        yield f'<text x="{across + 14:.1f}" y="{down}">{method}</text>'
+
+
+def _grid(x: int, most_bits: float, low: float, high: float, place: object) -> Iterator[str]:
+    spot = place
+    if not callable(spot):
+        return
+    for tick in _levels(low, high):
+        _, y = spot(0.0, tick)
+        yield f'<line class="grid" x1="{x}" x2="{x + PANEL_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        yield f'<text class="left" x="{x - 8}" y="{y + 4:.1f}">{tick:g}</text>'
+    for step in range(round(most_bits * 5) + 1):
+        across, _ = spot(step / 5, low)
+        yield f'<line class="grid" x1="{across:.1f}" x2="{across:.1f}" y1="{TOP}" y2="{TOP + PANEL_HEIGHT}"/>'
+        yield f'<text class="middle" x="{across:.1f}" y="{TOP + PANEL_HEIGHT + 16}">{step / 5:g}</text>'
+    yield f'<text class="middle" x="{x + PANEL_WIDTH / 2}" y="{TOP + PANEL_HEIGHT + 34}">honest bits per weight</text>'
+
+
+def _decades(values: Sequence[float]) -> tuple[float, float]:
+    """Return tick levels below and above all values."""
+    ticks = [step * 10.0**power for power in range(-5, 4) for step in _TICKS]
+    low = max(tick for tick in ticks if tick <= min(*values, values[0]))
+    high = min(tick for tick in ticks if tick >= max(*values, values[0]) and tick > low)
+    return low, high
+
+
+def _levels(low: float, high: float) -> list[float]:
+    ticks = [step * 10.0**power for power in range(-5, 4) for step in _TICKS]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def _mark(kind: str, name: str, x: float, y: float) -> str:
+    if kind == "circle":
+        return f'<circle class="{name}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
+    corners = {
+        "square": [(-4, -4), (4, -4), (4, 4), (-4, 4)],
+        "diamond": [(0, -5.5), (5.5, 0), (0, 5.5), (-5.5, 0)],
+        "triangle": [(0, -5.5), (5, 4), (-5, 4)],
+    }[kind]
+    return f'<polygon class="{name}" points="{" ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in corners)}"/>'
+
+
+def _style() -> str:
+    light = "".join(_rules(number, colours[0]) for number, colours in enumerate(METHODS.values()))
+    dark = "".join(_rules(number, colours[1]) for number, colours in enumerate(METHODS.values()))
+    return (
+        "<style>text{font:12px system-ui,sans-serif;fill:#1f2328}.title{font-weight:600}.left{text-anchor:end}"
+        ".middle{text-anchor:middle}.grid{stroke:#d0d7de;stroke-width:1}.line{fill:none!important;stroke-width:1.8}"
+        f"{light}@media (prefers-color-scheme:dark){{text{{fill:#e6edf3}}.grid{{stroke:#3d444d}}{dark}}}</style>"
+    )
+
+
+def _rules(number: int, colour: str) -> str:
+    return f".m{number}{{fill:{colour};stroke:{colour}}}"
