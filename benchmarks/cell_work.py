@@ -150,7 +150,9 @@ def _run(arguments: Sequence[str], stem: Path, setting: Setting) -> Ran:
     environment = {**os.environ, "OMP_NUM_THREADS": str(setting.threads), "MKL_NUM_THREADS": str(setting.threads)}
     began = time.monotonic()
     with stem.with_suffix(".json").open("wb") as out, stem.with_suffix(".log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "liptt_cli", *arguments], stdout=out, stderr=log, env=environment)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "liptt_cli", *arguments], stdout=out, stderr=log, env=environment
+        )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode in (130, -2, -15):

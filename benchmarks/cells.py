@@ -91,7 +91,10 @@ QUICK = Scale("quick", 256, 8, 8, 16, {"blimp": 5, "lambada": 20}, 4, 4)
 
 def all_cells() -> tuple[Cell, ...]:
     """Return every cell, those that others need first."""
-    return (*_cells("reference", "stdlib", budgets=(1.0, 0.55, 0.3)), *_cells("stories260K", "tinystories", budgets=(1.5,)))
+    return (
+        *_cells("reference", "stdlib", budgets=(1.0, 0.55, 0.3)),
+        *_cells("stories260K", "tinystories", budgets=(1.5,)),
+    )
 
 
 def find_cells(pattern: str | None = None) -> tuple[Cell, ...]:

@@ -5,10 +5,11 @@ Colours come from two palettes, chosen by the reader's colour scheme, and every 
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from cells import DENSE
-from tables import CORPORA, Row
+from rows import CORPORA, Row
 
 METHODS: Mapping[str, tuple[str, str, str]] = {
     "sign": ("#8a6100", "#f0b840", "square"),
@@ -18,7 +19,7 @@ METHODS: Mapping[str, tuple[str, str, str]] = {
 }
 PANEL_WIDTH, PANEL_HEIGHT = 360, 260
 LEFT, TOP, BOTTOM, GAP = 62, 44, 46, 70
-_TICKS = (1, 2, 5)
+_SHOWN_FROM = 1e-6
 
 
 def draw(rows: Sequence[Row]) -> str:
@@ -26,7 +27,9 @@ def draw(rows: Sequence[Row]) -> str:
     panels = [(corpus, points) for corpus in CORPORA[rows[0].cell.group] if (points := _points(rows, corpus))]
     width = LEFT + len(panels) * (PANEL_WIDTH + GAP) or 2 * LEFT
     height = TOP + PANEL_HEIGHT + BOTTOM + 24
-    body = [line for number, panel in enumerate(panels) for line in _panel(*panel, x=LEFT + number * (PANEL_WIDTH + GAP))]
+    body = [
+        line for number, panel in enumerate(panels) for line in _lines(*panel, x=LEFT + number * (PANEL_WIDTH + GAP))
+    ]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
     title = "Excess nats per token over the dense model against honest bits per weight"
     return "\n".join([f'{head}role="img">', f"<title>{title}</title>", _style(), *body, "</svg>"]) + "\n"
@@ -38,24 +41,34 @@ def _points(rows: Sequence[Row], corpus: str) -> dict[str, list[tuple[float, flo
     for row in rows:
         excess = row.get("corpora", corpus, "excess")
         shown = row.whole and row.cell.method in METHODS and row.cell.lipschitz and row.cell.calibration != "self"
-        if shown and row.cell.method != DENSE and excess is not None and excess > 0:
+        if shown and row.cell.method != DENSE and excess is not None and excess >= _SHOWN_FROM:
             found.setdefault(row.cell.method, []).append((row.bits, excess))
     return {method: sorted(points) for method, points in found.items()}
 
 
-def _panel(corpus: str, points: Mapping[str, Sequence[tuple[float, float]]], *, x: int) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Panel:
+    """Where the axes of a corpus lie: bits from 0, excess on a logarithmic scale between two ticks."""
+
+    x: int
+    most_bits: float
+    low: float
+    high: float
+
+    def spot(self, bits: float, excess: float) -> tuple[float, float]:
+        """Return where a point lies."""
+        share = math.log(excess / self.low) / math.log(self.high / self.low)
+        return self.x + PANEL_WIDTH * bits / self.most_bits, TOP + PANEL_HEIGHT * (1 - share)
+
+
+def _lines(corpus: str, points: Mapping[str, Sequence[tuple[float, float]]], *, x: int) -> Iterator[str]:
     every = [point for found in points.values() for point in found]
     most_bits = math.ceil(max(bits for bits, _ in every) * 5 + 0.5) / 5
-    low, high = _decades([excess for _, excess in every])
-
-    def place(bits: float, excess: float) -> tuple[float, float]:
-        share = (math.log10(excess) - math.log10(low)) / (math.log10(high) - math.log10(low))
-        return x + PANEL_WIDTH * bits / most_bits, TOP + PANEL_HEIGHT * (1 - share)
-
+    panel = _Panel(x, most_bits, *_between([excess for _, excess in every]))
     yield f'<text class="title" x="{x}" y="{TOP - 18}">excess nats over dense, {escape(corpus)} (log scale)</text>'
-    yield from _grid(x, most_bits, low, high, place)
+    yield from _grid(panel)
     for number, (method, found) in enumerate(points.items()):
-        places = [place(*point) for point in found]
+        places = [panel.spot(*point) for point in found]
         name = f"m{list(METHODS).index(method)}"
         yield f'<polyline class="{name} line" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in places)}"/>'
         yield from (_mark(METHODS[method][2], name, *spot) for spot in places)
@@ -65,32 +78,27 @@ def _panel(corpus: str, points: Mapping[str, Sequence[tuple[float, float]]], *, 
         yield f'<text x="{across + 14:.1f}" y="{down}">{method}</text>'
 
 
-def _grid(x: int, most_bits: float, low: float, high: float, place: object) -> Iterator[str]:
-    spot = place
-    if not callable(spot):
-        return
-    for tick in _levels(low, high):
-        _, y = spot(0.0, tick)
-        yield f'<line class="grid" x1="{x}" x2="{x + PANEL_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<text class="left" x="{x - 8}" y="{y + 4:.1f}">{tick:g}</text>'
-    for step in range(round(most_bits * 5) + 1):
-        across, _ = spot(step / 5, low)
-        yield f'<line class="grid" x1="{across:.1f}" x2="{across:.1f}" y1="{TOP}" y2="{TOP + PANEL_HEIGHT}"/>'
-        yield f'<text class="middle" x="{across:.1f}" y="{TOP + PANEL_HEIGHT + 16}">{step / 5:g}</text>'
-    yield f'<text class="middle" x="{x + PANEL_WIDTH / 2}" y="{TOP + PANEL_HEIGHT + 34}">honest bits per weight</text>'
+def _grid(panel: _Panel) -> Iterator[str]:
+    right, bottom = panel.x + PANEL_WIDTH, TOP + PANEL_HEIGHT
+    for tick in (tick for tick in _ticks() if panel.low <= tick <= panel.high):
+        _, y = panel.spot(0.0, tick)
+        yield f'<line class="grid" x1="{panel.x}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        yield f'<text class="left" x="{panel.x - 8}" y="{y + 4:.1f}">{tick:g}</text>'
+    for step in range(round(panel.most_bits * 5) + 1):
+        x, _ = panel.spot(step / 5, panel.low)
+        yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>'
+        yield f'<text class="middle" x="{x:.1f}" y="{bottom + 16}">{step / 5:g}</text>'
+    yield f'<text class="middle" x="{panel.x + PANEL_WIDTH / 2:.1f}" y="{bottom + 34}">honest bits per weight</text>'
 
 
-def _decades(values: Sequence[float]) -> tuple[float, float]:
-    """Return tick levels below and above all values."""
-    ticks = [step * 10.0**power for power in range(-5, 4) for step in _TICKS]
-    low = max(tick for tick in ticks if tick <= min(*values, values[0]))
-    high = min(tick for tick in ticks if tick >= max(*values, values[0]) and tick > low)
-    return low, high
+def _between(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ticks next below and next above all values."""
+    low = max(tick for tick in _ticks() if tick <= min(values))
+    return low, min(tick for tick in _ticks() if tick >= max(values) and tick > low)
 
 
-def _levels(low: float, high: float) -> list[float]:
-    ticks = [step * 10.0**power for power in range(-5, 4) for step in _TICKS]
-    return [tick for tick in ticks if low <= tick <= high]
+def _ticks() -> list[float]:
+    return [step * 10.0**power for power in range(-6, 4) for step in (1, 2, 5)]
 
 
 def _mark(kind: str, name: str, x: float, y: float) -> str:

@@ -170,7 +170,9 @@ class Setting:
         for part in search.at.split("."):
             options = getattr(options, part)
         rates = options.learning_rate
-        values = {f"{search.at}.learning_rate.{key}": float(f"{getattr(rates, key) * factor:.4g}") for key in search.keys}
+        values = {
+            f"{search.at}.learning_rate.{key}": float(f"{getattr(rates, key) * factor:.4g}") for key in search.keys
+        }
         return {"factor": factor, "values": values, "held_out_nats": {f"{each:.2g}": tried[each] for each in tried}}
 
     def _tried(self, cell: Cell) -> dict[float, float]:

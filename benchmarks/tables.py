@@ -1,84 +1,44 @@
 """The results as tables: a short one for the README, the whole record for benchmarks/RESULTS.md.
 
-Every cell of `cells.py` has its row, also one that is missing or failed. What the tables claim, they compute:
-LipTT's excess over dense is to be at most half of that of the better baseline of equal or more honest bits.
+A cell that is missing or failed is shown as such. What the text claims, it computes from the results.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from cells import DENSE, SEARCHES, Cell, Group, all_cells, trials
+from rows import CORPORA, TARGET_SHARE, Row, Verdict, read_rows, verdicts
 from setting import HELD_OUT, read_result
 
-CORPORA: Mapping[Group, tuple[str, ...]] = {"reference": ("stdlib", "valid"), "stories260K": ("tinystories",)}
 TASKS = {"blimp": "BLiMP", "lambada": "LAMBADA"}
 JUDGE_BAR = 0.6
-TARGET_SHARE = 0.5
 MISSING = "missing"
-_BASELINES = ("sign", "tt-svd-sign")
-_LIPTT = ("liptt-ptq", "liptt-onestep")
-_BITS_TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class Row:
-    """A cell with its result; `found` is None where nothing was measured."""
-
-    cell: Cell
-    found: Mapping[str, Any] | None
-
-    @property
-    def whole(self) -> bool:
-        """Tell whether it was measured."""
-        return self.found is not None and self.found["status"] == "ok"
-
-    @property
-    def bits(self) -> float:
-        """Return its honest bits."""
-        return float(self.get("price", "bits_per_weight", default=float("nan")))
-
-    def get(self, *keys: str, default: Any = None) -> Any:
-        """Return a figure of the result by its keys."""
-        found: Any = self.found
-        for key in keys:
-            if not isinstance(found, Mapping) or found.get(key) is None:
-                return default
-            found = found[key]
-        return found
-
-    def label(self) -> str:
-        """Return what the row is called."""
-        parts = [self.cell.method]
-        if not self.cell.lipschitz:
-            parts.append("without the Lipschitz term")
-        if self.cell.calibration == "self" and self.cell.group == "stories260K":
-            parts.append("on `self`")
-        return " ".join(parts)
-
-
-def read_rows(results: Path, group: Group) -> list[Row]:
-    """Return a group's rows without its trials, by honest bits from dense down, the missing ones in their place."""
-    rows = [Row(cell, read_result(results, cell.key)) for cell in all_cells() if cell.group == group and cell.trial is None]
-    order = (DENSE, "dense-tuned", *_BASELINES, *_LIPTT)
-    return sorted(rows, key=lambda row: order.index(row.cell.method))
+_QUESTION = f"Is LipTT's excess at most {TARGET_SHARE:.0%} of that of the better baseline of equal or more bits?"
 
 
 def short_table(results: Path) -> str:
-    """Return the README's part: the reference model's rows, and what they come to."""
-    rows = read_rows(results, "reference")
-    if not any(row.whole for row in rows):
+    """Return the README's part: the reference model's rows at the named budgets, and what they come to."""
+    every = read_rows(results, "reference")
+    if not any(row.whole for row in every):
         return "Not measured yet: `make bench`, then `make tables`."
-    return "\n".join([*_table(rows), "", *_notes(rows), "", *verdicts(rows)])
+    rows = [row for row in every if row.cell.bits != "sign" and row.cell.lipschitz]
+    judged = verdicts(rows)
+    short = [*_table(rows), "", *_notes(rows)]
+    return "\n".join([*short, "", _summary(judged)] if judged else short)
 
 
 def long_text(results: Path) -> str:
     """Return the whole of RESULTS.md."""
-    lines = ["# Results", "", "Written by `make tables` from `benchmarks/results`; `make bench` measures. Do not edit.", ""]
+    lines = [
+        "# Results",
+        "",
+        "Written by `make tables` from `benchmarks/results`; `make bench` measures. Do not edit.",
+        "",
+    ]
     for group, title in (("reference", "The reference model"), ("stories260K", "stories260K")):
         rows = read_rows(results, group)
-        lines += [f"## {title}", "", *_table(rows), "", *_notes(rows), "", *verdicts(rows), ""]
+        lines += [f"## {title}", "", *_table(rows), "", *_notes(rows), ""]
+        lines += _section(_QUESTION, [f"- {verdict}: **{verdict.answer}**" for verdict in verdicts(rows)])
         lines += _section("Faults", _faults(rows))
         lines += _section("The search of rates", _searches(results, group))
         lines += _section("The Lipschitz term", _gains(rows))
@@ -86,36 +46,11 @@ def long_text(results: Path) -> str:
     return "\n".join([*lines, *_provenance(results)]).rstrip() + "\n"
 
 
-def verdicts(rows: Sequence[Row]) -> list[str]:
-    """Return one line for each LipTT row and corpus: its excess beside the better baseline's, and yes or no."""
-    found = []
-    for row in rows:
-        if row.whole and row.cell.method in _LIPTT and row.cell.lipschitz:
-            found += [line for corpus in CORPORA[row.cell.group] if (line := _verdict(row, rows, corpus)) is not None]
-    head = f"Excess at most {TARGET_SHARE:.0%} of the better baseline's of equal or more bits?"
-    return [head, "", *found] if found else []
-
-
-def _verdict(row: Row, rows: Sequence[Row], corpus: str) -> str | None:
-    ours = row.get("corpora", corpus, "excess")
-    rivals = [
-        rival
-        for rival in rows
-        if rival.whole
-        and rival.cell.method in _BASELINES
-        and rival.bits >= row.bits - _BITS_TOLERANCE
-        and rival.get("corpora", corpus, "excess") is not None
-    ]
-    if ours is None or not rivals:
-        return None
-    best = min(rivals, key=lambda rival: rival.get("corpora", corpus, "excess"))
-    theirs = best.get("corpora", corpus, "excess")
-    share = ours / theirs
-    answer = "yes" if theirs > 0 and share <= TARGET_SHARE else "no"
-    return (
-        f"- {row.label()}, {row.bits:.3f} bits, {corpus}: {ours:.3f} against {theirs:.3f} of {best.label()} at "
-        f"{best.bits:.3f} bits, {share:.0%}: **{answer}**"
-    )
+def _summary(judged: Sequence[Verdict]) -> str:
+    """Return how many verdicts are yes, and those that are not."""
+    against = [verdict for verdict in judged if verdict.answer == "no"]
+    named = ". Not so: " + "; ".join(map(str, against)) if against else ""
+    return f"{_QUESTION} In {len(judged) - len(against)} of {len(judged)} comparisons{named}."
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
@@ -147,8 +82,9 @@ def _cells(row: Row, corpora: Sequence[str]) -> list[str]:
 
 
 def _planned(cell: Cell) -> str:
-    bits = {None: "", "sign": " at sign's bits"}.get(cell.bits, f" at {cell.bits}")  # type: ignore[arg-type]
-    return f"{Row(cell, None).label()}{bits}"
+    """Return what a cell that was not measured is called: its method and its dial."""
+    dial = "" if cell.bits is None else f" at {'the bits of sign' if cell.bits == 'sign' else f'{cell.bits} bits'}"
+    return f"{Row(cell, None).label()}{dial}"
 
 
 def _size(row: Row) -> tuple[tuple[int, int] | None, float]:
@@ -187,9 +123,11 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     """Return what must be known to read the table."""
     group = rows[0].cell.group
     calibration = {
-        "reference": "Calibrated and tuned on the calibration side of `stdlib`, measured on its other side and on held-out books.",
-        "stories260K": "Calibrated on 60 % of the stories of a TinyStories sample, measured on the others; the model itself "
-        "was trained on both. Its widths are small, which makes scales dear.",
+        "reference": "Calibrated and tuned on the calibration side of `stdlib`, measured on its other side and on "
+        "held-out books (`valid`).",
+        "stories260K": "Calibrated and tuned on 60 % of the stories of a TinyStories sample, or on text sampled from "
+        "the model (`self`), measured on the other stories; the model was trained on both parts. Its widths are small, "
+        "which makes scales dear.",
     }[group]
     found = [
         f"{calibration} Excess: nats a token above dense ± paired standard error. Size: weight files against bf16. "
@@ -198,7 +136,9 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     dense = next(row for row in rows if row.cell.method == DENSE)
     blimp = dense.get("tasks", "blimp", "accuracy")
     if blimp is not None and blimp < JUDGE_BAR:
-        found.append(f"**Dense is at {blimp:.1%} on BLiMP, under {JUDGE_BAR:.0%}: this judge cannot decide on that column.**")
+        found.append(
+            f"**Dense is at {blimp:.1%} on BLiMP, under {JUDGE_BAR:.0%}: this judge cannot decide on that column.**"
+        )
     if any(row.get("scale") == "quick" for row in rows):
         found.append("**Measured at the quick scale: it proves that the benchmark runs; the numbers mean nothing.**")
     found += _claims(rows)
@@ -215,8 +155,8 @@ def _claims(rows: Sequence[Row]) -> list[str]:
     kept = ", ".join(f"{_kept(best, task)} ({name})" for task, name in TASKS.items())
     file = "-" if size is None else f"{size[0] / size[1] - 1:+.0%}"
     return [
-        f"Size, operations, accuracy kept of {best.label()} at {best.bits:.3f} bits: {file}, {operations - 1:+.0%}, {kept}; "
-        "the paper claims -62 %, -40 %, 94 %."
+        f"Size, operations, accuracy kept of {best.label()} at {best.bits:.3f} bits: {file}, {operations - 1:+.0%}, "
+        f"{kept}; the paper claims -62 %, -40 %, 94 %."
     ]
 
 
@@ -264,7 +204,9 @@ def _provenance(results: Path) -> list[str]:
     """Return where and with what it was measured: one line for each distinct place."""
     found = [result for cell in all_cells() if (result := read_result(results, cell.key)) is not None]
     places = {
-        f"- {result['hardware']['processor']}, {result['hardware']['cores']} cores, {result.get('threads', '-')} threads a cell; "
+        f"- {result['hardware']['processor']}, {result['hardware']['cores']} cores, "
+        f"{result.get('threads', '-')} threads"
+        + " a cell; "
         + ", ".join(f"{name} {number}" for name, number in result["versions"].items())
         + f"; commit {result['commit']}"
         for result in found

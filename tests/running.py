@@ -10,9 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from liptt_cli.cli.screen import Progress
 from liptt_cli.config import load_config, render_config
-from liptt_cli.models.hub import locate
+from liptt_cli.models.hub import load_model, load_tokenizer, locate
 from liptt_cli.pipeline import compress
 from liptt_cli.run_directory import RunDirectory, Written, create
 from liptt_cli.stages.job import Job
@@ -24,7 +26,12 @@ TEXT = "\n<|endoftext|>\n".join(
     for number in range(40)
 )
 
-SMALL = ("calibration.windows=8", "calibration.window_tokens=16", "calibration.batch_windows=4", "evaluate.perplexity=[]")
+SMALL = (
+    "calibration.windows=8",
+    "calibration.window_tokens=16",
+    "calibration.batch_windows=4",
+    "evaluate.perplexity=[]",
+)
 SHORT = {
     "sign": (),
     "tt-svd-sign": ("bits_per_weight=1.5",),
@@ -73,6 +80,22 @@ def finished(model: Path, method: str, *overrides: str) -> Job:
     job = make_job(model, method, *overrides, folder=_folder() / f"run-{finished.cache_info().misses}")
     finish(job)
     return job
+
+
+def evaluated(model: Path, method: str) -> Job:
+    """Return a finished run that measured perplexity on its own text, and the gain of each block."""
+    text = _folder() / "text.txt"
+    measured = (f"evaluate.perplexity=['{text}']", "evaluate.window_tokens=32", "evaluate.lipschitz=true")
+    return finished(model, method, *short(method, *measured))
+
+
+@cache
+def in_bfloat16(model: Path) -> Path:
+    """Return a copy of a model whose weights are stored in bfloat16, as most are."""
+    directory = _folder() / f"{model.name}-bfloat16"
+    load_model(locate(str(model)), dtype=torch.bfloat16).save_pretrained(directory)
+    load_tokenizer(locate(str(model), weights=False)).save_pretrained(directory)
+    return directory
 
 
 def reopened(job: Job) -> Job:

@@ -114,9 +114,10 @@ def test_a_group_of_inline_tasks_is_run_and_put_together(model: Any, tokenizer: 
 def test_a_built_in_task_with_local_data_keeps_its_own_prompts(model: Any, tokenizer: Any, root: Path) -> None:
     row = {"question": "Which?", "choices": {"text": ["this", "that"], "label": ["A", "B"]}, "answerKey": "B"}
     (root / "data/arc.jsonl").write_text(json.dumps(row) + "\n")
+    cache = root / "cache"
     (root / "tasks/local.yaml").write_text(
         "group: local\ntask:\n- task: arc_easy\n  dataset_path: json\n  dataset_name: null\n  training_split: null\n"
-        f"  validation_split: null\n  dataset_kwargs: {{data_files: {{test: data/arc.jsonl}}, cache_dir: {root}/cache}}\n"
+        f"  validation_split: null\n  dataset_kwargs: {{data_files: {{test: data/arc.jsonl}}, cache_dir: {cache}}}\n"
     )
     found = run_tasks(model, tokenizer, [str(root / "tasks/local.yaml")], settings=TaskSettings())
     assert set(found["arc_easy"].metrics) == {"acc", "acc_norm"}

@@ -34,7 +34,9 @@ def config(factor: dict[str, Any] | None = None, codec: dict[str, Any] | None = 
     ],
 )
 def test_a_recipe_without_a_factor_has_one_form(scale: list[str], envelope: EnvelopeForm):
-    assert ladder(config(codec={"kind": "binary", "scale": scale}), (12, 20)).forms == (GridForm((12, 20), scale=envelope),)
+    assert ladder(config(codec={"kind": "binary", "scale": scale}), (12, 20)).forms == (
+        GridForm((12, 20), scale=envelope),
+    )
 
 
 def test_floats_stay_floats():

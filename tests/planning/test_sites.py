@@ -78,7 +78,11 @@ def test_globs_choose_by_name():
 @pytest.mark.parametrize(
     ("include", "skip", "message"),
     [
-        (["*.k_proj"], [], r'load\.include: no linear matches "\*\.k_proj"; a name looks like model\.layers\.0\.q_proj'),
+        (
+            ["*.k_proj"],
+            [],
+            r'load\.include: no linear matches "\*\.k_proj"; a name looks like model\.layers\.0\.q_proj',
+        ),
         (["*"], ["*.2.*"], r'load\.skip: no linear matches "\*\.2\.\*"'),
         (["*.0.*"], ["*_proj"], r"load\.skip: .* skips every linear that load\.include keeps"),
     ],

@@ -12,7 +12,6 @@ from liptt_cli.planning.price import Ladder
 from liptt_cli.planning.sites import SiteShape
 from liptt_cli.planning.uniform import allocate
 
-
 pytestmark = TYPE_CHECKED_DRAWS
 
 

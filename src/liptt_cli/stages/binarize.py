@@ -171,7 +171,7 @@ class _Worker:
     def _tuned(self, visit: Visit) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
         """Train the block's codes against its dense output; return the history and the tensors that moved."""
         options = self.job.config.binarize.codes
-        if not options.steps or visit.prefix is None or visit.target is None:
+        if not options.steps or not self.results or visit.prefix is None or visit.target is None:
             return None, {}
         prefix = self.job.structure.block_name(visit.number)
         inside = {name.removeprefix(f"{prefix}."): value for name, value in self.results.items()}

@@ -1,0 +1,29 @@
+"""The picture: well-formed, one mark a point, readable in both colour schemes, also without any point."""
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+from picture import draw
+from rows import read_rows
+
+Put = Callable[..., Path]
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_points_lie_where_they_should(put: Put):
+    put("reference--sign", "sign", bits=1.13, excess=2.0)
+    put("reference--liptt-ptq-0.3", "liptt-ptq", bits=0.3, excess=0.8)
+    results = put("reference--liptt-ptq-1.0", "liptt-ptq", bits=1.0, excess=0.2)
+    text = draw(read_rows(results, "reference"))
+    root = ElementTree.fromstring(text)
+    circles = [(float(c.get("cx", 0)), float(c.get("cy", 0))) for c in root.iter(f"{SVG}circle")]
+    left, right, _ = circles  # the last one is the legend's
+    assert left[0] < right[0]
+    assert left[1] < right[1]  # more excess is higher up
+    assert "prefers-color-scheme:dark" in text
+    assert [t.text for t in root.iter(f"{SVG}text") if t.text in ("sign", "liptt-ptq")] == ["sign", "liptt-ptq"]
+
+
+def test_nothing_measured_is_a_picture_too(tmp_path: Path):
+    assert ElementTree.fromstring(draw(read_rows(tmp_path, "reference"))).tag == f"{SVG}svg"

@@ -1,0 +1,55 @@
+"""The tables: missing and failed cells are shown, a judge that cannot decide is named, nothing is claimed unmeasured."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tables import long_text, short_table
+
+Put = Callable[..., Path]
+
+
+def line_of(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(f"| {start} |"))
+
+
+def test_nothing_measured_is_said(tmp_path: Path):
+    assert short_table(tmp_path).startswith("Not measured yet")
+    assert "| liptt-onestep at 0.3 bits | missing |" in long_text(tmp_path)
+
+
+def test_a_row_has_its_figures_and_missing_columns(put: Put):
+    put("reference--dense", "dense", bits=16.0, excess=0.0)
+    put("reference--sign", "sign", bits=1.13, excess=2.0)
+    results = put("reference--liptt-onestep-1.0", "liptt-onestep", bits=1.0, excess=0.5)
+    text = short_table(results)
+    row = line_of(text, "liptt-onestep")
+    assert "| 1.000 | 0.900 | 1 | -75.0% | -15.0% | +0.500 ± 0.010 | missing | 80% ± 5% | missing | 3 | 600 |" in row
+    assert "0 (dense: 3.000)" in line_of(text, "dense")
+    assert "missing" in line_of(text, "liptt-ptq at 1.0 bits")
+    assert "In 1 of 1 comparisons." in text
+    assert "-75%, -15%, 80% ± 5% (BLiMP)" in text
+
+
+def test_a_failed_cell_is_told_with_its_reason(put: Put):
+    put("reference--dense", "dense", bits=16.0, excess=0.0)
+    results = put("reference--sign", "sign", bits=1.1, excess=1.0, status="failed", error="liptt compress ended with 4")
+    text = long_text(results)
+    assert "| sign | failed |" in text
+    assert "- sign: liptt compress ended with 4" in text
+
+
+def test_a_judge_below_the_bar_cannot_decide(put: Put):
+    results = put("reference--dense", "dense", bits=16.0, excess=0.0, tasks={"blimp": {"accuracy": 0.571, "kept": 1.0}})
+    assert "57.1% on BLiMP, under 60%: this judge cannot decide" in short_table(results)
+
+
+def test_the_quick_scale_is_named(put: Put):
+    results = put("reference--dense", "dense", bits=16.0, excess=0.0, scale="quick")
+    assert "quick scale" in short_table(results)
+
+
+def test_the_search_tells_the_edge(put: Put):
+    held_out = {"stdlib": {}, "held-out": {"nats": 3.1}}
+    results = put("reference--rate-liptt-ptq-x2", "liptt-ptq", bits=1.0, excess=0.0, corpora=held_out)
+    text = long_text(results)
+    assert "- liptt-ptq: x0.5 missing, x1 missing, x2 3.1000; taken: x2 (at the edge of what was tried)" in text

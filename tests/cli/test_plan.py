@@ -1,0 +1,70 @@
+"""`liptt plan`: what it prints, and that it needs neither weights, torch, a network nor a second."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from liptt_cli.cli.plan import plan_command
+from liptt_cli.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys, time
+from liptt_cli.cli.main import main
+sys.argv = ["liptt", "plan", "--config", "llama7b.yaml"]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code, ended.code
+heavy = {"torch", "transformers", "numpy", "safetensors"} & set(sys.modules)
+print(time.process_time(), *sorted(heavy), file=sys.stderr)
+"""
+
+
+def test_json_has_totals_and_a_row_a_linear(tiny_llama: Path, capsys: pytest.CaptureFixture[str]):
+    plan_command("methods/liptt-ptq", overrides=[f"model={tiny_llama}", "bits_per_weight=2"], as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    totals, linears = document["totals"], document["linears"]
+    assert list(totals) == [
+        *("method", "model", "linears", "weights", "bits_per_weight", "payload_bytes", "model_bytes"),
+        *("dense_model_bytes", "sign_additions", "multiplications", "dense_multiply_additions", "memory_bytes"),
+    ]
+    assert totals["linears"] == len(linears) == 14
+    assert totals["payload_bytes"] == sum(row["bytes"] for row in linears)
+    assert totals["weights"] == sum(row["shape"][0] * row["shape"][1] for row in linears)
+    assert 1.5 < totals["bits_per_weight"] == 8 * totals["payload_bytes"] / totals["weights"] <= 2
+    header = int.from_bytes((tiny_llama / "model.safetensors").read_bytes()[:8], "little")
+    assert totals["dense_model_bytes"] == (tiny_llama / "model.safetensors").stat().st_size - 8 - header
+
+
+def test_the_table_has_a_row_a_kind_and_four_sentences(tiny_llama: Path, capsys: pytest.CaptureFixture[str]):
+    plan_command("methods/sign", overrides=[f"model={tiny_llama}"])
+    printed = capsys.readouterr().out
+    assert "down_proj" in printed and "64x32" in printed
+    rows = [line for line in printed.splitlines() if "_proj" in line]
+    assert len(rows) == 7
+    assert all(row.split()[3] == "2" for row in rows)
+    told = printed.splitlines()[-4:]
+    assert f"sign on {tiny_llama}: 1.8000 bits per weight over 18,432 weights in 14 linears" in told[0]
+    assert told[1].startswith("Whole model: ") and told[2].startswith("A token costs 18,432 sign additions and ")
+    assert told[3].startswith("Peak memory of the compression, estimated: ")
+
+
+def test_a_method_alone_has_no_price():
+    with pytest.raises(ConfigError, match="model: a method alone has no price; add --set model="):
+        plan_command("methods/sign")
+
+
+def test_seven_billion_weights_are_priced_without_torch_in_under_a_second():
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "liptt-onestep on huggyllama/llama-7b: 0.99" in ended.stdout or " 1.0000 bits per weight" in ended.stdout
+    assert "over 6,476,005,376 weights in 224 linears" in ended.stdout
+    seconds, *heavy = ended.stderr.split()
+    assert heavy == []
+    assert float(seconds) < 1.0
