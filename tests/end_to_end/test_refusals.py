@@ -1,0 +1,327 @@
+"""Bad input: the exit status that the design gives it, one clear message, and a folder that is as it was before."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from end_to_end.forked_runs import Forks
+from safetensors.torch import load_file, save_file
+
+from liptt_cli.cli.main import main
+from liptt_cli.run_directory import reopen
+
+MakeTinyModel = Callable[..., Path]
+START = ("compress", "--config", "configs/small.yaml", "--output", "runs/first")
+
+
+@pytest.fixture(autouse=True)
+def _inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+
+
+def liptt(*arguments: object) -> int:
+    """Run a command quietly and return its exit status."""
+    with pytest.raises(SystemExit) as end:
+        main(["-q", *map(str, arguments)])
+    return int(end.value.code or 0)
+
+
+def listing(folder: Path) -> dict[str, bytes | None]:
+    """Return every path under a folder, with what is in it."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
+    }
+
+
+def refused(place: Path, arguments: Sequence[object], capsys: pytest.CaptureFixture[str], *, status: int) -> str:
+    """Run what must be refused with a status, and return the message."""
+    before = listing(place)
+    capsys.readouterr()
+    found = liptt(*arguments)
+    said = capsys.readouterr()
+    assert found == status, said.err
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    assert listing(place) == before
+    return said.err
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+# The configuration
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("scale_repair:", "scale_repiar:", [":13:3: binarize.scale_repiar", "scale_repair"]),
+        ("windows: 4,", "windows: four,", [":5:", "calibration.windows", "four"]),
+        ("method: small\n", "method: small\nseed: 1\nseed: 2\n", [":4:1: seed", "twice", "line 3"]),
+        ("steps: 5", "steps: -5", ["finetune.steps", "-5"]),
+    ],
+    ids=["unknown key", "wrong type", "duplicate key", "wrong value"],
+)
+def test_a_faulty_configuration(
+    place: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, words: list[str]
+) -> None:
+    rewrite(place / "configs" / "small.yaml", old, new)
+    said = refused(place, START, capsys, status=2)
+    assert all(word in said for word in ("small.yaml", *words)), said
+
+
+def test_no_such_configuration(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(place, ["compress", "--config", "configs/smal.yaml"], capsys, status=2)
+    assert "configs/smal.yaml: no such file" in said
+
+
+# The model
+
+
+def truncate(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+
+def corrupt(model: Path) -> None:
+    weights = model / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[20:40] = b"\xff" * 20
+    weights.write_bytes(data)
+
+
+def spoil(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = torch.nan
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+
+
+def lose_a_tensor(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("break_it", "status", "words"),
+    [
+        (shutil.rmtree, 3, ["no such directory"]),
+        (lambda model: (model / "config.json").unlink(), 3, ["no config.json"]),
+        (lambda model: (model / "model.safetensors").unlink(), 3, ["no weights"]),
+        (truncate, 3, ["model.safetensors", "truncated or corrupt", "Fetch this file again"]),
+        (corrupt, 3, ["model.safetensors", "truncated or corrupt", "Fetch this file again"]),
+        (lose_a_tensor, 3, ["model.layers.1.mlp.up_proj.weight"]),
+        (spoil, 5, ["model.layers.1.mlp.up_proj.weight", "holds 1 NaN or Inf"]),
+    ],
+    ids=["absent", "no config.json", "no weights", "truncated shard", "corrupt shard", "a tensor less", "NaN"],
+)
+def test_a_broken_model(
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    break_it: Callable[[Path], object],
+    status: int,
+    words: list[str],
+) -> None:
+    break_it(place / "model")
+    said = refused(place, START, capsys, status=status)
+    assert all(word in said for word in words), said
+
+
+def test_a_method_without_a_model(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(place, ["compress", "--config", "methods/sign"], capsys, status=2)
+    assert "names no model" in said
+
+
+# The dial and the shapes
+
+
+@pytest.mark.parametrize("key", ["bits_per_weight", "target_size"])
+def test_a_budget_that_cannot_be_met_names_the_smallest_that_can(
+    place: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    too_little = {"bits_per_weight": "0.05", "target_size": "70000"}[key]
+    settings = ("--set", "bits_per_weight=null", "--until", "decompose", "--set")
+    said = refused(place, [*START, *settings, f"{key}={too_little}"], capsys, status=2)
+    found = re.search(r"the smallest that can is ([\d.]*\d)", said)
+    assert found is not None, said
+    assert liptt(*START, *settings, f"{key}={found[1]}") == 0
+
+
+def test_a_rank_beyond_the_budget_names_the_smallest_that_can(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("--set", "decompose.factor.rank=16", "--until", "decompose", "--set")
+    said = refused(place, [*START, *settings, "bits_per_weight=1.0"], capsys, status=2)
+    found = re.search(r"the smallest that can is ([\d.]*\d)", said)
+    assert found is not None, said
+    assert liptt(*START, *settings, f"bits_per_weight={found[1]}") == 0
+
+
+def test_a_linear_that_does_not_factor(
+    place: Path, make_tiny_model: MakeTinyModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(place / "model")
+    make_tiny_model("llama", place / "model", intermediate_size=37)
+    layout = ("--set", "decompose.factor.layout=mpo")
+    said = refused(place, [*START, *layout], capsys, status=2)
+    assert "model.layers.0.mlp.down_proj: dimension 37 does not factor into 2 modes" in said
+    assert "the nearest is" in said
+
+
+# The text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["text.txt", "no text in it"]),
+        ("  \n\n", ["text.txt", "no text in it"]),
+        ("Too short.", ["text.txt", "windows of 16", "(64 tokens) are needed"]),
+        (None, ["text.txt: no such corpus"]),
+    ],
+    ids=["empty", "blank", "too short", "absent"],
+)
+def test_a_poor_corpus(
+    place: Path, capsys: pytest.CaptureFixture[str], text: str | None, words: list[str]
+) -> None:
+    (place / "text.txt").unlink()
+    if text is not None:
+        (place / "text.txt").write_text(text)
+    said = refused(place, START, capsys, status=3)
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    ("setting", "status", "words"),
+    [
+        ("evaluate.perplexity=[absent.txt]", 3, "absent.txt: no such corpus"),
+        ("calibration.window_tokens=300", 2, "calibration.window_tokens: 300 is more than the 256 positions"),
+        ("evaluate={perplexity: [text.txt], window_tokens: 512}", 2, "evaluate.window_tokens: 512 is more than"),
+    ],
+)
+def test_what_only_a_later_stage_needs_is_refused_before_any_work(
+    place: Path, capsys: pytest.CaptureFixture[str], setting: str, status: int, words: str
+) -> None:
+    said = refused(place, [*START, "--set", setting], capsys, status=status)
+    assert words in said
+
+
+# The run directory
+
+
+def test_a_run_of_another_configuration(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert liptt(*START, "--until", "load") == 0
+    changes = ("--set", "bits_per_weight=2", "--set", "binarize.solver.iterations=9")
+    said = refused(place, [*START, *changes], capsys, status=2)
+    assert "runs/first was made by another configuration" in said
+    assert "bits_per_weight: 3.0, 2.0" in said
+    assert "binarize.solver.iterations: 2, 9" in said
+    assert said.count(": ") == 3
+    said = refused(place, START, capsys, status=2)
+    assert "liptt compress --resume runs/first" in said
+
+
+@pytest.mark.parametrize("options", [START, ("compress", "--resume", "runs/first")], ids=["start", "resume"])
+def test_a_second_process_on_the_same_run(
+    place: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    assert liptt(*START, "--until", "load") == 0
+    run = reopen(place / "runs" / "first")
+    try:
+        said = refused(place, options, capsys, status=4)
+    finally:
+        run.release()
+    assert f"runs/first: process {os.getpid()} on " in said
+    assert "works in this run directory" in said
+
+
+@pytest.mark.parametrize("output", ["text.txt", "configs", "text.txt/run"])
+def test_a_place_that_is_taken(place: Path, capsys: pytest.CaptureFixture[str], output: str) -> None:
+    said = refused(place, [*START[:-1], output], capsys, status=2)
+    assert output in said
+    assert "--output" in said
+
+
+def test_nothing_to_resume(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(place, ["compress", "--resume", "model"], capsys, status=3)
+    assert "model is not a run directory" in said
+
+
+# The disk
+
+
+@pytest.mark.parametrize("limit_bytes", [1000, 9000], ids=["before the first stage", "in the first stage"])
+def test_a_disk_that_is_full_at_once_leaves_nothing(place: Path, forks: Forks, limit_bytes: int) -> None:
+    before = listing(place)
+    windows = ("--set", "calibration.windows=160")
+    ended = forks.run(["-q", *START, *windows], folder=place, limit_bytes=limit_bytes)
+    assert ended.status == 4, ended.err
+    assert ended.err.count("\n") == 1
+    assert "no space left to write it" in ended.err
+    assert listing(place) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "limit_bytes", "settings"),
+    [
+        ("binarize", "clean-000.safetensors", 20_000, ["calibration.windows=16"]),
+        ("finetune", "checkpoint.pt", 60_000, []),
+        ("export", "model", 60_000, ["method=sign", "bits_per_weight=null", "evaluate.perplexity=[]"]),
+    ],
+)
+def test_a_disk_that_fills_later_leaves_a_run_that_can_be_resumed(
+    place: Path, forks: Forks, stage: str, file: str, limit_bytes: int, settings: list[str]
+) -> None:
+    start = [*START, *(word for setting in settings for word in ("--set", setting))]
+    if stage == "export":
+        (place / "configs" / "small.yaml").write_text(
+            "version: 1\nmethod: sign\nmodel: ../model\ncalibration: {corpus: text.txt, windows: 4, window_tokens: 16}\n"
+        )
+    ended = forks.run(["-q", *start], folder=place, limit_bytes=limit_bytes)
+    assert ended.status == 4, ended.err
+    assert ended.err.count("\n") == 1
+    assert f"{file}: no space left to write it" in ended.err
+    assert not list(place.rglob("*.partial"))
+    run = place / "runs" / "first"
+    sealed = [path.parent.name[3:] for path in sorted(run.glob("*/stage.json"))]
+    assert sealed[-1:] != [stage]
+    assert len(sealed) == ["load", "decompose", "binarize", "finetune", "evaluate", "export"].index(stage)
+    resumed = forks.run(["-q", "compress", "--resume", run], folder=place)
+    assert resumed.status == 0, resumed.err
+
+
+# The packed model
+
+
+def test_a_packed_model_of_a_newer_format(
+    place: Path, packed_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(packed_llama, place / "packed")
+    for name, inside in (("liptt.json", ()), ("config.json", ("quantization_config",))):
+        path = place / "packed" / name
+        data = found = json.loads(path.read_text())
+        for key in inside:
+            found = found[key]
+        found["format_version"] = 9
+        path.write_text(json.dumps(data))
+    for command in (["verify", "packed"], ["generate", "packed", "Once"], ["export", "packed", "--to", "hf"]):
+        said = refused(place, command, capsys, status=5)
+        assert "format_version is 9" in said
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json", "liptt.json"])
+def test_a_flipped_byte(place: Path, packed_llama: Path, capsys: pytest.CaptureFixture[str], file: str) -> None:
+    shutil.copytree(packed_llama, place / "packed")
+    data = bytearray((place / "packed" / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (place / "packed" / file).write_bytes(data)
+    said = refused(place, ["verify", "packed"], capsys, status=5)
+    assert file in said
