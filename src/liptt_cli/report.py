@@ -7,6 +7,8 @@ from liptt_cli.run_directory import STAGES, RunDirectory, write_bytes, write_jso
 
 Facts = Mapping[str, Any]
 
+_COSTS = ("seconds", "peak_bytes")
+
 
 def write_report(run: RunDirectory) -> dict[str, Any]:
     """Write both reports from the stages' facts, and return the JSON one."""
@@ -17,18 +19,22 @@ def write_report(run: RunDirectory) -> dict[str, Any]:
         "method": run.resolved["method"],
         "model": facts["load"]["source"]["name"],
         "claims": _claims(facts),
-        "price": {key: value for key, value in facts["decompose"].items() if key != "forms"},
+        "price": _without(facts["decompose"], "forms", *_COSTS),
         "totals": facts["export"].get("manifest", {}).get("totals"),
         "linears": facts["binarize"]["linears"],
         "evaluation": {key: facts["evaluate"].get(key) for key in ("dense", "compressed", "differences")},
         "lipschitz": facts["evaluate"].get("lipschitz"),
-        "finetune": facts["finetune"],
+        "finetune": _without(facts["finetune"], *_COSTS),
         "corpus": facts["load"]["corpus"],
-        "stages": {name: {key: facts[name][key] for key in ("seconds", "peak_bytes")} for name in STAGES},
+        "stages": {name: {key: facts[name][key] for key in _COSTS} for name in STAGES},
     }
     write_json(run.path / "report.json", report)
     write_bytes(run.path / "report.md", ("\n".join(_lines(report)) + "\n").encode())
     return report
+
+
+def _without(facts: Facts, *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if key not in keys}
 
 
 def _claims(facts: Facts) -> dict[str, Any]:

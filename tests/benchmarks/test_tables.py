@@ -1,4 +1,4 @@
-"""The tables: missing and failed cells are shown, a judge that cannot decide is named, nothing is claimed unmeasured."""
+"""The tables: missing and failed cells are shown, a judge that cannot decide is named, nothing is made up."""
 
 from collections.abc import Callable
 from pathlib import Path

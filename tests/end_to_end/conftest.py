@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from end_to_end.forked_runs import Forks
 
 SMALL = """\

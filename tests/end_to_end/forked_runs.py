@@ -151,7 +151,7 @@ def _set_traps(strike: Strike, counter: int) -> None:
 
     def syncing(file: int) -> None:
         os.write(counter, b".")
-        name = Path(os.readlink(f"/proc/self/fd/{file}")).name
+        name = Path(f"/proc/self/fd/{file}").readlink().name
         if next(syncs) == strike.synced or name == f"{strike.written}.partial":
             os.kill(os.getpid(), strike.signal)
 
