@@ -3,7 +3,7 @@
 Two judges: the reference model, calibrated on `stdlib`, and stories260K, calibrated on TinyStories and on text sampled
 from itself. Its widths are small and scales therefore dear: 1.5 honest bits are about 1.0 bit of signs there.
 
-Every tuned method gets the same search: three rates, its recipe's own times the factors below, each tried as a whole
+Every tuned method gets the same search: two rates, its recipe's own times the factors below, each tried as a whole
 run at one budget, judged on documents held out of the calibration text, never on evaluation text. The best factor
 serves all of the method's rows on that model.
 """
@@ -31,9 +31,9 @@ class Search:
 
 
 SEARCHES: Mapping[str, Search] = {
-    "liptt-ptq": Search("binarize.codes", ("codes",), (0.5, 1.0, 2.0)),
-    "liptt-onestep": Search("finetune", ("codes",), (0.5, 1.0, 2.0)),
-    "dense-tuned": Search("finetune", ("weights", "norms"), (1 / 3, 1.0, 3.0)),
+    "liptt-ptq": Search("binarize.codes", ("codes",), (1.0, 2.0)),
+    "liptt-onestep": Search("finetune", ("codes",), (1.0, 2.0)),
+    "dense-tuned": Search("finetune", ("weights", "norms"), (1.0, 3.0)),
 }
 CONFIGS = {
     "sign": "methods/sign",
@@ -79,7 +79,7 @@ class Scale:
     window_tokens: int = 256
     windows: int = 390
     held_out_windows: int = 128
-    calibration_windows: int = 512
+    calibration_windows: int = 256
     limits: Mapping[str, int] = field(default_factory=lambda: {"blimp": 100, "lambada": 1000})
     steps: int | None = None
     iterations: int | None = None

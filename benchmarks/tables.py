@@ -13,6 +13,7 @@ from setting import HELD_OUT, read_result
 TASKS = {"blimp": "BLiMP", "lambada": "LAMBADA"}
 JUDGE_BAR = 0.6
 MISSING = "missing"
+_PICTURE = "![Excess nats over dense against honest bits]({})"
 _QUESTION = f"Is LipTT's excess at most {TARGET_SHARE:.0%} of that of the better baseline of equal or more bits?"
 
 
@@ -23,7 +24,7 @@ def short_table(results: Path) -> str:
         return "Not measured yet: `make bench`, then `make tables`."
     rows = [row for row in every if row.cell.bits != "sign" and row.cell.lipschitz]
     judged = verdicts(rows)
-    short = [*_table(rows), "", *_notes(rows)]
+    short = [*_table(rows), "", *_notes(rows), "", _PICTURE.format("benchmarks/results/excess.svg")]
     return "\n".join([*short, "", _summary(judged)] if judged else short)
 
 
@@ -35,6 +36,7 @@ def long_text(results: Path) -> str:
         "Written by `make tables` from `benchmarks/results`; `make bench` measures. Do not edit.",
         "",
     ]
+    lines += [_PICTURE.format("results/excess.svg"), ""]
     for group, title in (("reference", "The reference model"), ("stories260K", "stories260K")):
         rows = read_rows(results, group)
         lines += [f"## {title}", "", *_table(rows), "", *_notes(rows), ""]

@@ -1,5 +1,6 @@
 """Corpora by name and by file, and what is refused."""
 
+import errno
 import gzip
 import json
 from pathlib import Path
@@ -140,3 +141,13 @@ def test_a_hub_that_cannot_be_reached_tells_of_local_files(monkeypatch: pytest.M
 def test_reading_datasets_turns_their_errors_into_ours() -> None:
     with pytest.raises(InputError, match="the rows: .*gone"), reading_datasets("the rows"):
         raise FileNotFoundError("gone\nsecond line")
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_full_disk_is_not_the_datas_fault(wrapped: bool) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="No space left") as caught, reading_datasets("the rows"):
+        if wrapped:
+            raise RuntimeError("while writing") from full
+        raise full
+    assert caught.value.errno == errno.ENOSPC

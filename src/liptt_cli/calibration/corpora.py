@@ -6,6 +6,7 @@ calibration and evaluation different files. Only this file imports `datasets`, a
 """
 
 import difflib
+import errno
 import gzip
 import hashlib
 import json
@@ -54,6 +55,7 @@ _HUB: dict[str, dict[Side, _HubText]] = {
     },
 }
 NAMES = ("stdlib", *_HUB)
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def read_corpus(name: str, *, side: Side, near: Path | None = None) -> Corpus:
@@ -89,16 +91,21 @@ def sha256_of(documents: Sequence[str]) -> str:
 
 @contextmanager
 def reading_datasets(what: str) -> Iterator[None]:
-    """Keep the progress bars of `datasets` off the terminal, and turn what it raises into an InputError."""
+    """Keep the progress bars of `datasets` off the terminal, and turn what it raises into an InputError.
+
+    A full disk stays what it is, as it is not the data's fault.
+    """
     datasets = _datasets()
     barred = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
         yield
     except (OSError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(
-            f"{what}: the data could not be had: {str(error).splitlines()[0]}. Without a network use local files."
-        ) from error
+        for cause in (error, error.__cause__):
+            if isinstance(cause, OSError) and cause.errno in _FULL:
+                raise cause from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{what}: the data could not be had: {reason}. Without a network use local files.") from error
     finally:
         if barred:
             datasets.enable_progress_bars()

@@ -174,7 +174,7 @@ def _task_table(found: "Evaluation", beside: "dict[str, Difference]") -> Table:
 def _table(*titles: str, title: str | None) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, heading in enumerate(titles):
-        table.add_column(heading, overflow="fold", no_wrap=number > 0, min_width=8 if number == 0 else None)
+        table.add_column(heading, overflow="fold", no_wrap=number > 0, min_width=12 if number == 0 else None)
     return table
 
 
