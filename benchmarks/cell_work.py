@@ -16,7 +16,7 @@ from typing import Any
 
 from cells import DENSE, Cell
 from pairing import paired_corpus, paired_task
-from setting import Prepared, Setting
+from setting import PAIRS, TEXTS, Prepared, Setting
 
 _KILOBYTE = 1 if sys.platform == "darwin" else 1024
 
@@ -55,9 +55,9 @@ def run_cell(cell: Cell, prepared: Prepared, setting: Setting) -> dict[str, Any]
         commands.append(_compress_command(model, prepared))
         made = _run(commands[-1], folder / "compress", setting)
     measured = []
-    for number, options in enumerate(_evaluations(cell, setting)):
+    for name, options in _evaluations(cell, setting).items():
         commands.append(["eval", str(model), "--dtype", "float32", "--json", *options])
-        measured.append(_run(commands[-1], folder / f"eval-{number}", setting))
+        measured.append(_run(commands[-1], folder / name, setting))
     return {
         "rate": prepared.rate,
         "commands": [setting.without_paths(" ".join(["liptt", *command])) for command in commands],
@@ -76,19 +76,18 @@ def _compress_command(run: Path, prepared: Prepared) -> list[str]:
     return ["compress", "--config", prepared.config, *sets, "--output", str(run), "--json"]
 
 
-def _evaluations(cell: Cell, setting: Setting) -> list[list[str]]:
-    """Return the options of each evaluation: corpora together, and a task each, since limits differ."""
-    scale = setting.scale
+def _evaluations(cell: Cell, setting: Setting) -> dict[str, list[str]]:
+    """Return the options of each evaluation: two, since LAMBADA and BLiMP take different limits and batches."""
+    scale, tasks = setting.scale, setting.tasks(cell)
     windows = scale.held_out_windows if cell.trial is not None else scale.windows
-    corpora = setting.corpora(cell)
-    found = []
-    if corpora:
-        joined = ",".join(corpora.values())
-        options = ["--perplexity", joined, "--window-tokens", str(scale.window_tokens), "--windows", str(windows)]
-        found.append([*options, "--batch-size", "32"])
-    for name, path in setting.tasks(cell).items():
-        found.append(["--tasks", str(path), "--limit", str(scale.limits[name]), "--batch-size", "64"])
-    return found
+    first = ["--perplexity", ",".join(setting.corpora(cell).values()), "--batch-size", "8"]
+    first += ["--window-tokens", str(scale.window_tokens), "--windows", str(windows)]
+    if "lambada" in tasks:
+        first += ["--tasks", str(tasks["lambada"]), "--limit", str(scale.limits["lambada"])]
+    if "blimp" not in tasks:
+        return {TEXTS: first}
+    second = ["--tasks", str(tasks["blimp"]), "--limit", str(scale.limits["blimp"]), "--batch-size", "64"]
+    return {TEXTS: first, PAIRS: second}
 
 
 def _measures(cell: Cell, setting: Setting, documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

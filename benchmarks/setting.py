@@ -25,6 +25,7 @@ from liptt_cli.version import VERSION
 
 CODE = f"{VERSION}/1"  # raise the second number when a change of the code changes what a cell measures
 HELD_OUT = "held-out"
+TEXTS, PAIRS = "eval-texts", "eval-pairs"  # the evaluations of a cell, and their files
 TASKS = {"blimp": "blimp_offline.yaml", "lambada": "lambada_openai_offline.yaml"}
 
 
@@ -100,8 +101,7 @@ class Setting:
         """Return what dense printed, which every other cell is paired with; empty if it is gone."""
         dense = Cell(group, DENSE)
         folder = self.folder(dense, self.prepare(dense))
-        count = bool(self.corpora(dense)) + len(self.tasks(dense))
-        found = [folder / f"eval-{number}.json" for number in range(count)]
+        found = [folder / f"{name}.json" for name in ((TEXTS, PAIRS) if "blimp" in self.tasks(dense) else (TEXTS,))]
         return found if all(path.exists() for path in found) else []
 
     def measure_hashes(self, cell: Cell) -> dict[str, str]:

@@ -4,7 +4,8 @@
 #   scripts/pipeline.sh CONFIG OUTPUT [GATE] [--set KEY=VALUE]...
 #   scripts/pipeline.sh tiny runs/ci 'perplexity>+60%'
 #
-# stdout: the plan, the evaluation and the export as one JSON document each. LIPTT names the command (default: liptt).
+# The gate is judged on 64 windows, a fixed subset. stdout carries the plan, the evaluation and the export, one JSON
+# document each. LIPTT names the command (default: liptt).
 set -euo pipefail
 config=${1:?usage: scripts/pipeline.sh CONFIG OUTPUT [GATE] [--set KEY=VALUE]...}
 output=${2:?usage: scripts/pipeline.sh CONFIG OUTPUT [GATE] [--set KEY=VALUE]...}
@@ -20,5 +21,5 @@ else
 fi
 "${liptt[@]}" -q verify "$output" >&2
 model=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["config"]["model"])' "$output/manifest.json")
-"${liptt[@]}" -q eval "$output" --against "$model" --perplexity stdlib --fail-if "$gate" --json
+"${liptt[@]}" -q eval "$output" --against "$model" --perplexity stdlib --windows 64 --fail-if "$gate" --json
 "${liptt[@]}" -q export "$output" --to hf --output "$output/dense" --force --json

@@ -3,23 +3,31 @@
 import logging
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from accelerate import Accelerator
 
 from liptt_cli import pipeline
+from liptt_cli.cli.screen import Progress
 from liptt_cli.errors import IntegrityError, Interrupted, OtherRunError
+from liptt_cli.menu.run import RunConfig
+from liptt_cli.models.hub import Source
 from liptt_cli.pipeline import compress
 from liptt_cli.run_directory import STAGES, RunDirectory
+from liptt_cli.stages.job import Job
 
 
-class Processes:
+class Processes(Accelerator):
     """Stands for Accelerate in one of several processes."""
 
     def __init__(self, *, main: bool = True) -> None:
-        self.is_main_process = main
+        self.main = main
         self.waits = 0
+
+    @property
+    def is_main_process(self) -> bool:
+        return self.main
 
     def wait_for_everyone(self) -> None:
         self.waits += 1
@@ -45,11 +53,12 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Any:
-    return SimpleNamespace(run=RunDirectory(tmp_path, {}))
+def job(tmp_path: Path) -> Job:
+    source = Source(tmp_path, "model", None)
+    return Job(RunConfig(method="sign"), RunDirectory(tmp_path, {}), source, None, Progress())
 
 
-def test_all_stages_in_order_then_the_report(job: Any, done: list[str], tmp_path: Path):
+def test_all_stages_in_order_then_the_report(job: Job, done: list[str], tmp_path: Path):
     processes = Processes()
     assert compress(job, processes) == {"report of": tmp_path.name}
     assert done == list(STAGES)
@@ -61,7 +70,7 @@ def test_all_stages_in_order_then_the_report(job: Any, done: list[str], tmp_path
         assert facts["peak_bytes"] > 10**6
 
 
-def test_whole_stages_are_skipped(job: Any, done: list[str]):
+def test_whole_stages_are_skipped(job: Job, done: list[str]):
     for name in ("load", "decompose", "finetune"):
         job.run.seal(name, {})
     compress(job, Processes())
@@ -71,18 +80,18 @@ def test_whole_stages_are_skipped(job: Any, done: list[str]):
     assert done == []
 
 
-def test_until_stops_behind_a_stage_without_a_report(job: Any, done: list[str]):
+def test_until_stops_behind_a_stage_without_a_report(job: Job, done: list[str]):
     assert compress(job, Processes(), until="binarize") is None
     assert done == ["load", "decompose", "binarize"]
 
 
-def test_another_process_only_takes_part_in_the_fine_tune(job: Any, done: list[str]):
+def test_another_process_only_takes_part_in_the_fine_tune(job: Job, done: list[str]):
     assert compress(job, Processes(main=False)) is None
     assert done == ["finetune"]
     assert not any(job.run.is_whole(name) for name in STAGES)
 
 
-def test_another_model_is_refused_before_any_stage(job: Any, done: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_another_model_is_refused_before_any_stage(job: Job, done: list[str], monkeypatch: pytest.MonkeyPatch):
     def refuse(_job: object) -> None:
         raise OtherRunError("not the model")
 
@@ -93,7 +102,7 @@ def test_another_model_is_refused_before_any_stage(job: Any, done: list[str], mo
     assert done == []
 
 
-def test_the_traceback_of_a_failure_is_in_the_log(job: Any, done: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_the_traceback_of_a_failure_is_in_the_log(job: Job, done: list[str], monkeypatch: pytest.MonkeyPatch):
     def fail(_job: object) -> dict[str, Any]:
         raise IntegrityError("a NaN")
 
@@ -109,7 +118,7 @@ def test_the_traceback_of_a_failure_is_in_the_log(job: Any, done: list[str], mon
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_with_the_command_that_goes_on(
-    job: Any, done: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    job: Job, done: list[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ):
     before = signal.getsignal(number)
 

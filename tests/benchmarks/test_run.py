@@ -10,7 +10,7 @@ import run
 from cell_work import CellFailed, Stopped
 from cells import ROOT, Cell, find_cells
 from run import Bench, is_finished, write_result
-from setting import HELD_OUT, Prepared, Setting, sign_bits
+from setting import HELD_OUT, TEXTS, Prepared, Setting, sign_bits
 
 NATS = {0.5: 3.2, 1.0: 3.1, 2.0: 3.4, 1 / 3: 3.3, 3.0: 3.0}
 
@@ -25,7 +25,7 @@ def taken(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if cell.name == "dense":
             folder = where.folder(cell, prepared)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "eval-0.json").write_text("{}", encoding="utf8")
+            (folder / f"{TEXTS}.json").write_text("{}", encoding="utf8")
         corpora = {} if cell.trial is None else {HELD_OUT: {"nats": NATS[cell.trial]}}
         return {"price": prepared.price, "rate": prepared.rate, "corpora": corpora}
 

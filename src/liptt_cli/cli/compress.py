@@ -16,6 +16,8 @@ from liptt_cli.cli.plan import print_plan
 from liptt_cli.config import LoadedConfig, load_config, render_config
 from liptt_cli.errors import ConfigError, Interrupted, LipttError
 from liptt_cli.menu.run import RunConfig
+from liptt_cli.planning.plan import chosen_sites, structure
+from liptt_cli.planning.sites import model_shape
 from liptt_cli.run_directory import STAGES, RunDirectory, Written, create, look_at, reopen
 
 _WORTH_KEEPING = frozenset({LipttError.exit_status, Interrupted.exit_status})  # our fault has its log there
@@ -128,7 +130,8 @@ def _compress(wanted: _Wanted, *, until: str, as_json: bool) -> None:
     accelerator = make_accelerator()
     written = wanted.written()
     if wanted.resume is None and written is not None:
-        located(RunConfig.model_validate(written.resolved), written.origin)
+        checked = RunConfig.model_validate(written.resolved)
+        _refuse_unaffordable(checked, located(checked, written.origin).path)
     run = None
     if accelerator.is_main_process:
         run = _opened(wanted, written)
@@ -145,6 +148,12 @@ def _compress(wanted: _Wanted, *, until: str, as_json: bool) -> None:
         raise
     if accelerator.is_main_process:
         _tell(run, report, as_json=as_json)
+
+
+def _refuse_unaffordable(settings: RunConfig, model: Path) -> None:
+    """Plan the run by the weight files' headers alone, so that a dial out of reach is refused before anything is read."""
+    shape = model_shape(model)
+    structure(settings, shape, chosen_sites(settings, shape))
 
 
 def _opened(wanted: _Wanted, written: Written | None) -> RunDirectory:
