@@ -167,17 +167,16 @@ def _faults(rows: Sequence[Row]) -> list[str]:
 
 
 def _searches(results: Path, group: Group) -> list[str]:
-    """Return the held-out nats of every trial; a best one at the edge of the range is marked."""
+    """Return the held-out nats of every trial, a rate being a factor times the recipe's own, and the one taken."""
     lines = []
     for method, search in SEARCHES.items():
         tried = {trial.trial: Row(trial, read_result(results, trial.key)) for trial in trials(group, method)}
         nats = {factor: row.get("corpora", HELD_OUT, "nats") for factor, row in tried.items() if row.whole}
         best = min(nats, key=lambda factor: nats[factor]) if nats else None
-        edge = " (at the edge of what was tried)" if best in (search.factors[0], search.factors[-1]) else ""
         shown = ", ".join(
             f"x{factor:.2g} {f'{nats[factor]:.4f}' if factor in nats else MISSING}" for factor in search.factors
         )
-        lines.append(f"- {method}: {shown}" + ("" if best is None else f"; taken: x{best:.2g}{edge}"))
+        lines.append(f"- {method}: {shown}" + ("" if best is None else f"; taken: x{best:.2g}"))
     return lines
 
 

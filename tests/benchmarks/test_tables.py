@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from cells import SEARCHES, trials
 from tables import long_text, short_table
 
 Put = Callable[..., Path]
@@ -48,8 +49,9 @@ def test_the_quick_scale_is_named(put: Put):
     assert "quick scale" in short_table(results)
 
 
-def test_the_search_tells_the_edge(put: Put):
-    held_out = {"stdlib": {}, "held-out": {"nats": 3.1}}
-    results = put("reference--rate-liptt-ptq-x2", "liptt-ptq", bits=1.0, excess=0.0, corpora=held_out)
-    text = long_text(results)
-    assert "- liptt-ptq: x0.5 missing, x1 missing, x2 3.1000; taken: x2 (at the edge of what was tried)" in text
+def test_the_search_is_told_with_what_is_missing(put: Put):
+    corpora = {"stdlib": {}, "held-out": {"nats": 3.1}}
+    results = put(trials("reference", "liptt-ptq")[-1].key, "liptt-ptq", bits=1.0, excess=0.0, corpora=corpora)
+    *others, last = (f"x{factor:.2g}" for factor in SEARCHES["liptt-ptq"].factors)
+    shown = ", ".join([*(f"{other} missing" for other in others), f"{last} 3.1000"])
+    assert f"- liptt-ptq: {shown}; taken: {last}" in long_text(results)

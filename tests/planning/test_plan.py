@@ -54,7 +54,7 @@ def test_the_totals_are_the_sums_of_the_rows():
     assert found.memory_bytes(tokens=100, width=96) == 4 * (4 * found.weights // 2 + 300 * 96) + found.model.other_bytes
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.floats(0.3, 3.0))
 def test_the_dial_is_met_to_within_one_step(bits: float):
     try:
@@ -67,7 +67,7 @@ def test_the_dial_is_met_to_within_one_step(bits: float):
     assert found.bits_per_weight > bits - 8 * step / found.weights or found.bits_per_weight > 1.9
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), min_size=1, max_size=3))
 def test_the_smallest_bits_that_are_named_can_be_met(shapes: list[tuple[int, int]]):
     sites = tuple(SiteShape(f"layers.0.l{k}", 0, shape) for k, shape in enumerate(shapes))

@@ -50,7 +50,7 @@ def test_floats_stay_floats():
 SHAPES = st.tuples(st.sampled_from([16, 24, 32, 36, 64, 96]), st.sampled_from([16, 32, 40, 48, 64, 128]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     shape=SHAPES,
     start=st.sampled_from(["svd", "random"]),

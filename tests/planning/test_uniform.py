@@ -46,7 +46,7 @@ def bounds(sites, ladders) -> tuple[int, int]:
     return (sum(ladders[s.shape].bytes[0] for s in sites), sum(ladders[s.shape].bytes[-1] for s in sites))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(models(), st.data())
 def test_a_budget_is_kept_to_within_one_step_and_more_is_never_less(model, data):
     sites, ladders = model
@@ -65,7 +65,7 @@ def test_a_budget_is_kept_to_within_one_step_and_more_is_never_less(model, data)
     assert spent(more) >= spent(forms)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(models())
 def test_the_smallest_budget_can_be_met_and_one_byte_less_cannot(model):
     sites, ladders = model

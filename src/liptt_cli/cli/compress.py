@@ -151,7 +151,7 @@ def _compress(wanted: _Wanted, *, until: str, as_json: bool) -> None:
 
 
 def _refuse_unaffordable(settings: RunConfig, model: Path) -> None:
-    """Plan the run by the weight files' headers alone, so that a dial out of reach is refused before anything is read."""
+    """Plan the run by the headers of the weight files alone: a dial out of reach is refused before a weight is read."""
     shape = model_shape(model)
     structure(settings, shape, chosen_sites(settings, shape))
 

@@ -92,7 +92,7 @@ def _table(plan: Plan) -> Table:
     return table
 
 
-def _size(count: float) -> str:
+def _size(count: int | float) -> str:
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.4g} {unit}"
