@@ -16,8 +16,8 @@ from liptt_cli.cli.plan import print_plan
 from liptt_cli.config import LoadedConfig, load_config, render_config
 from liptt_cli.errors import ConfigError, Interrupted, LipttError
 from liptt_cli.menu.run import RunConfig
+from liptt_cli.planning.architectures import model_shape
 from liptt_cli.planning.plan import chosen_sites, structure
-from liptt_cli.planning.sites import model_shape
 from liptt_cli.run_directory import STAGES, RunDirectory, Written, create, look_at, reopen
 
 _WORTH_KEEPING = frozenset({LipttError.exit_status, Interrupted.exit_status})  # our fault has its log there
