@@ -152,7 +152,8 @@ class Setting:
             found.append(f"bits_per_weight={sign_bits(self.model(cell.group)) if cell.bits == 'sign' else cell.bits}")
         if rate is not None:
             found += [f"{key}={value}" for key, value in rate["values"].items()]
-            found += [] if scale.steps is None else [f"{SEARCHES[cell.method].at}.steps={scale.steps}"]
+            trained = {SEARCHES[cell.method].at, "finetune"}  # every tuned recipe ends with a fine-tune
+            found += [] if scale.steps is None else [f"{at}.steps={scale.steps}" for at in sorted(trained)]
         if scale.iterations is not None and cell.method.startswith("liptt"):
             found.append(f"binarize.solver.iterations={scale.iterations}")
         return found if cell.lipschitz else [*found, f"finetune.objectives={_without_lipschitz(str(cell.config))}"]

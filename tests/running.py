@@ -40,6 +40,7 @@ SHORT = {
         "binarize.solver.iterations=4",
         "binarize.codes.steps=3",
         "binarize.codes.batch_windows=4",
+        "finetune.steps=2",
     ),
     "liptt-onestep": (
         "bits_per_weight=1.5",

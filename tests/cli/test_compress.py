@@ -110,8 +110,8 @@ def test_more_processes_are_the_same_command_under_the_launcher(place: Path, mon
     monkeypatch.setattr(sys, "argv", ["liptt", *arguments])
     monkeypatch.setattr(subprocess, "run", run)
     assert liptt(*arguments) == 5
-    assert launched[0][1:3] == ["-m", "accelerate.commands.launch"]
-    assert "--num_processes=2" in launched[0]
+    assert launched[0][0] == sys.executable
+    assert "--nproc-per-node=2" in launched[0]
     assert launched[0][-len(arguments) - 2 :] == ["--module", "liptt_cli", *arguments]
     assert not (place / "runs").exists()
 

@@ -48,7 +48,7 @@ def test_the_table_has_a_row_a_kind_and_four_sentences(tiny_llama: Path, capsys:
     assert len(rows) == 7
     assert all(row.split()[3] == "2" for row in rows)
     told = printed.splitlines()[-4:]
-    assert f"sign on {tiny_llama}: 1.8000 bits per weight over 18,432 weights in 14 linears" in told[0]
+    assert f"sign on {tiny_llama}: 1.8889 bits per weight over 18,432 weights in 14 linears" in told[0]
     assert told[1].startswith("Whole model: ") and told[2].startswith("A token costs 18,432 sign additions and ")
     assert told[3].startswith("Peak memory of the compression, estimated: ")
 

@@ -31,7 +31,8 @@ ROOT = Path(__file__).parents[2]
 IDS = torch.randint(0, 300, (2, 24), generator=torch.Generator().manual_seed(5))
 OBJECTIVES = "[{kind: teacher_nats}, {kind: hidden_square}, {kind: lipschitz, weight: 0.01}]"
 WHOLE = (  # block tuning and a fine-tune, three steps each
-    f"finetune={{steps: 3, batch_windows: 4, train: [codes, scales, norms], objectives: {OBJECTIVES}}}",
+    "finetune={steps: 3, batch_windows: 4, train: [codes, scales, norms], latent: {kind: dense}}",
+    f"finetune.objectives={OBJECTIVES}",
 )
 METHODS = {"sign": short("sign"), "liptt-ptq": short("liptt-ptq", *WHOLE)}
 PROGRAM = """

@@ -63,7 +63,7 @@ def rewrite(path: Path, old: str, new: str) -> None:
     [
         ("scale_repair:", "scale_repiar:", [":13:3: binarize.scale_repiar", "scale_repair"]),
         ("windows: 4,", "windows: four,", [":5:", "calibration.windows", "four"]),
-        ("method: small\n", "method: small\nseed: 1\nseed: 2\n", [":4:1: seed", "twice", "line 3"]),
+        ("method: small\n", "method: small\nseed: 1\nseed: 2\n", [":4:1: seed", "duplicate key", "line 3"]),
         ("steps: 5", "steps: -5", ["finetune.steps", "-5"]),
     ],
     ids=["unknown key", "wrong type", "duplicate key", "wrong value"],
@@ -196,7 +196,7 @@ def test_a_poor_corpus(place: Path, capsys: pytest.CaptureFixture[str], text: st
 @pytest.mark.parametrize(
     ("setting", "status", "words"),
     [
-        ("evaluate.perplexity=[absent.txt]", 3, "absent.txt: no such corpus"),
+        ("evaluate={perplexity: [absent.txt], window_tokens: 64}", 3, "absent.txt: no such corpus"),
         ("calibration.window_tokens=300", 2, "calibration.window_tokens: 300 is more than the 256 positions"),
         ("evaluate={perplexity: [text.txt], window_tokens: 512}", 2, "evaluate.window_tokens: 512 is more than"),
     ],
@@ -306,7 +306,11 @@ def test_a_packed_model_of_a_newer_format(place: Path, packed_llama: Path, capsy
             found = found[key]
         found["format_version"] = 9
         path.write_text(json.dumps(data))
-    for command in (["verify", "packed"], ["generate", "packed", "Once"], ["export", "packed", "--to", "hf"]):
+    for command in (
+        ["verify", "packed"],
+        ["generate", "packed", "Once"],
+        ["export", "packed", "--to", "hf", "--output", "out"],
+    ):
         said = refused(place, command, capsys, status=5)
         assert "format_version is 9" in said
 

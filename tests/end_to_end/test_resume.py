@@ -146,7 +146,7 @@ def test_a_run_goes_on_from_another_folder(forks: Forks, place: Path, tmp_path: 
     ended = forks.run(["-q", "compress", "--resume", place / "run", "--json"], folder=elsewhere)
     assert ended.status == 0, ended.err
     found = json.loads(ended.out)["evaluation"]["differences"]
-    assert [each["name"] for each in found] == [f"perplexity {place / 'text.txt'}"]
+    assert {Path(each["name"]).stem for each in found} == {"text.txt"}
     assert not list(elsewhere.iterdir())
 
 

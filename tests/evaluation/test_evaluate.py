@@ -28,7 +28,9 @@ def tokenizer(tiny_llama: Path) -> Any:
 @pytest.fixture
 def book(tmp_path: Path) -> str:
     path = tmp_path / "book.txt"
-    path.write_text("".join(f"Core {number} is read twice, and its signs are {number * 37} rows. " for number in range(40)))
+    path.write_text(
+        "".join(f"Core {number} is read twice, and its signs are {number * 37} rows. " for number in range(40))
+    )
     return str(path)
 
 

@@ -60,7 +60,7 @@ def test_only_what_is_named_moves(tiny_llama: Path, tmp_path: Path):
 def test_a_fine_tune_starts_from_the_tuned_blocks(tiny_llama: Path, tmp_path: Path):
     """With a vanishing learning rate, codes and scales stay those of the block tuning, and so do the norms."""
     still = "learning_rate: {codes: 1.0e-9, scales: 1.0e-9, norms: 1.0e-12}"
-    finetune = f"finetune={{steps: 1, {still}, train: [codes, scales, norms], objectives: [{{kind: teacher_nats}}]}}"
+    finetune = f"finetune={{steps: 1, {still}, train: [codes, scales, norms], latent: {{kind: dense, source: signs}}}}"
     job = make_job(tiny_llama, "liptt-ptq", *short("liptt-ptq", finetune), folder=tmp_path / "run")
     finish(job, until="finetune")
     before, after = (Overlay.read(job.block_files(stage)) for stage in ("binarize", "finetune"))

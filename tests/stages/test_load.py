@@ -58,7 +58,7 @@ def test_text_is_sampled_from_the_model_itself(tiny_llama: Path, tmp_path: Path)
         ("calibration.windows=9999", CorpusError, "windows of 16, but 9999"),
         ("calibration.corpus=absent.txt", CorpusError, r"absent\.txt: no such corpus"),
         ("load.skip=['*.q']", ConfigError, r"load\.skip: '\*\.q' matches none of the 14 linears"),
-        ("evaluate.perplexity=[absent.txt]", CorpusError, r"absent\.txt: no such corpus"),
+        ("evaluate={perplexity: [absent.txt], window_tokens: 32}", CorpusError, r"absent\.txt: no such corpus"),
         ("evaluate={perplexity: [stdlib], window_tokens: 300}", ConfigError, r"evaluate\.window_tokens: 300 is more"),
     ],
 )

@@ -146,8 +146,11 @@ def _compress(wanted: _Wanted, *, until: str, as_json: bool) -> None:
         if wanted.resume is None and accelerator.is_main_process and exit_status(error) not in _WORTH_KEEPING:
             _discard_if_barren(run)
         raise
-    if accelerator.is_main_process:
-        _tell(run, report, as_json=as_json)
+    else:
+        if accelerator.is_main_process:
+            _tell(run, report, as_json=as_json)
+    finally:
+        run.release()
 
 
 def _refuse_unaffordable(settings: RunConfig, model: Path) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from liptt_cli.evaluation.evaluate import Material, Request
     from liptt_cli.evaluation.gates import Gate
     from liptt_cli.evaluation.results import Evaluation
+    from liptt_cli.models.hub import Source, Tokenizer
+
+    _Found: TypeAlias = tuple[Source, Tokenizer]
 
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
 _LONGEST_WINDOW = 2048
@@ -67,8 +70,9 @@ def evaluate_command(
     request = Request(corpora, names, stride=stride, windows=windows, batch_windows=batch_size, settings=settings)
     preflight(request)
     job = _Job(request, window_tokens, dtype, trust_remote_code)
-    reference = None if against is None else job.measured(against)
-    _tell(job.measured(model, revision), reference, gates, as_json=as_json)
+    candidate, dense = job.found(model, revision), None if against is None else job.found(against)
+    reference = None if dense is None else job.measured(dense)
+    _tell(job.measured(candidate), reference, gates, as_json=as_json)
 
 
 def _tell(candidate: "Evaluation", reference: "Evaluation | None", gates: "Sequence[Gate]", *, as_json: bool) -> None:
@@ -102,7 +106,19 @@ class _Job:
         self._material: Material | None = None
         self._compute: torch.dtype | None = None
 
-    def measured(self, name: str, revision: str | None = None) -> "Evaluation":
+    def found(self, name: str, revision: str | None = None) -> "_Found":
+        """Find a model and its tokenizer; a second one must cut text into the same tokens if corpora are measured."""
+        from liptt_cli.models import hub
+
+        source = hub.locate(name, revision=revision)
+        tokenizer = hub.load_tokenizer(source)
+        vocabulary = tokenizer.get_vocab()
+        if self._request.perplexity and self._vocabulary not in (None, vocabulary):
+            raise ConfigError("--against: the two models' tokenizers differ, so their nats a token cannot be compared")
+        self._vocabulary = vocabulary
+        return source, tokenizer
+
+    def measured(self, found: "_Found") -> "Evaluation":
         """Load a model and measure it."""
         import liptt_cli  # noqa: F401  # registers the packed format
         from liptt_cli.evaluation.evaluate import evaluate, read_material
@@ -110,24 +126,17 @@ class _Job:
         from liptt_cli.models import hub
         from liptt_cli.models.shards import Shards
 
-        source = hub.locate(name, revision=revision)
-        tokenizer = hub.load_tokenizer(source)
+        source, tokenizer = found
         if self._compute is None:
             shards = Shards(source.path)
             self._compute = hub.compute_dtype(self._dtype, stored=shards.main_dtype(), parameters=shards.parameters())
         model = hub.load_model(source, dtype=self._compute, trust_remote_code=self._trust_remote_code)
-        self._require_same(tokenizer.get_vocab())
         with screen.progress() as shown:
             progress = Twentieths(shown)
             if self._material is None:
                 self._request = replace(self._request, window_tokens=self._window_tokens or _context(model))
                 self._material = read_material(model, tokenizer, self._request, progress)
             return evaluate(model, tokenizer, self._request, material=self._material, progress=progress)
-
-    def _require_same(self, vocabulary: dict[str, int]) -> None:
-        if self._vocabulary is not None and self._vocabulary != vocabulary:
-            raise ConfigError("--against: the two models' tokenizers differ, so their nats a token cannot be compared")
-        self._vocabulary = vocabulary
 
 
 def _listed(words: str) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
 """From options and a shape to the exact form, and the ladder of forms that the dial chooses from."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
-from liptt_cli.forms.base import Form, bits_per_weight, blob_bytes
+from liptt_cli.forms.base import Form, blob_bytes
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
 from liptt_cli.menu.binarize import BinaryCodec, FloatCodec
@@ -28,9 +29,15 @@ class Ladder:
         """Return the blob bytes of each form."""
         return tuple(blob_bytes(form) for form in self.forms)
 
+    @cached_property
+    def bits(self) -> tuple[float, ...]:
+        """Return the bits per weight of each form."""
+        rows, columns = self.shape
+        return tuple(8 * count / (rows * columns) for count in self.bytes)
+
     def best(self, bits: float) -> int:
         """Return the number of the largest form of at most `bits` a weight, or 0, the smallest."""
-        return max((k for k, form in enumerate(self.forms) if bits_per_weight(form) <= bits), default=0)
+        return max(0, bisect_right(self.bits, bits) - 1)
 
 
 def ladder(config: RunConfig, shape: tuple[int, int]) -> Ladder:
@@ -42,13 +49,11 @@ def ladder(config: RunConfig, shape: tuple[int, int]) -> Ladder:
     factor, codec = config.decompose.factor, config.binarize.codec
     if isinstance(factor, Identity):
         return Ladder(shape, (_single(shape, codec),))
-    forms: list[Form] = []
+    by_bytes: dict[int, Form] = {}  # of equal bytes the last one stays: padding gives its higher rank for nothing
     for rank in _ranks(factor, shape):
         form = _chain(shape, factor, codec, rank=rank)
-        if forms and blob_bytes(form) == blob_bytes(forms[-1]):
-            forms.pop()  # padding gives the higher rank for nothing
-        forms.append(form)
-    return Ladder(shape, tuple(forms))
+        by_bytes[blob_bytes(form)] = form
+    return Ladder(shape, tuple(by_bytes.values()))
 
 
 def _single(shape: tuple[int, int], codec: BinaryCodec | FloatCodec) -> Form:

@@ -8,7 +8,7 @@ in order while it lasts, so that the budget is met to within one step of one lin
 from collections.abc import Mapping, Sequence
 
 from liptt_cli.errors import BudgetError
-from liptt_cli.forms.base import Form, bits_per_weight
+from liptt_cli.forms.base import Form
 from liptt_cli.planning.price import Ladder
 from liptt_cli.planning.sites import SiteShape
 
@@ -35,7 +35,7 @@ def allocate(
 
 
 def _highest_level(sites: Sequence[SiteShape], ladders: Mapping[tuple[int, int], Ladder], budget_bytes: int) -> float:
-    levels = sorted({bits_per_weight(form) for ladder in ladders.values() for form in ladder.forms})
+    levels = sorted({bits for ladder in ladders.values() for bits in ladder.bits})
     low, high = 0, len(levels)
     while low + 1 < high:
         middle = (low + high) // 2

@@ -70,7 +70,7 @@ def _lipschitz(job: Job, student: nn.Module, dense: nn.Module) -> dict[str, Any]
     return {"before": _ratios(job, before, dense), "after": after}
 
 
-def _ratios(job: Job, student: nn.Module, dense: nn.Module) -> list[dict[str, float]]:
+def _ratios(job: Job, student: nn.Module, dense: nn.Module) -> list[dict[str, int | float]]:
     ids = job.windows[:_LIPSCHITZ_WINDOWS]
     return block_ratios(_hidden(job, student, ids), _hidden(job, dense, ids))
 

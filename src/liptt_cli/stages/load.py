@@ -88,8 +88,11 @@ def _refuse_long_windows(job: Job, model_config: Any) -> None:
 
 
 def _refuse_broken_weights(model: StreamedModel) -> None:
-    """Read every tensor once, so that a NaN is refused now and not hours later."""
-    for name in model.shards.names():
+    """Read every tensor once, so that one that is missing, misshapen or NaN is refused now and not hours later."""
+    for number in range(model.structure.blocks):
+        with model.block(number):
+            pass
+    for name in model.outside_names():
         model.shards.read([name], dtype=model.dtype)
 
 
