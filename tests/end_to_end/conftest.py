@@ -1,7 +1,7 @@
 """A place with a model, a text and a small configuration, and a way to run `liptt` in it that bears to be killed."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,15 +33,27 @@ evaluate: {lipschitz: false}
 """
 
 
+@pytest.fixture(scope="session")
+def make_place(tiny_llama: Path) -> Callable[[Path], Path]:
+    """Return `make(folder) -> folder`, which lays `model/`, `text.txt` and `configs/small.yaml` into a folder."""
+
+    def make(folder: Path) -> Path:
+        shutil.copytree(tiny_llama, folder / "model")
+        lines = (
+            f"The {k} times {k + 3} is {k * (k + 3)}, and a block of {k} weights is read once." for k in range(100)
+        )
+        (folder / "text.txt").write_text("\n".join(lines))
+        (folder / "configs").mkdir()
+        (folder / "configs" / "small.yaml").write_text(SMALL)
+        return folder
+
+    return make
+
+
 @pytest.fixture
-def place(tiny_llama: Path, tmp_path: Path) -> Path:
-    """A folder with `model/`, `text.txt` and `configs/small.yaml`."""
-    shutil.copytree(tiny_llama, tmp_path / "model")
-    lines = (f"The {k} times {k + 3} is {k * (k + 3)}, and a block of {k} weights is read once." for k in range(100))
-    (tmp_path / "text.txt").write_text("\n".join(lines))
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "small.yaml").write_text(SMALL)
-    return tmp_path
+def place(make_place: Callable[[Path], Path], tmp_path: Path) -> Path:
+    """Such a folder."""
+    return make_place(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ WHOLE = (  # block tuning and a fine-tune, three steps each
     "finetune={steps: 3, batch_windows: 4, train: [codes, scales, norms], latent: {kind: dense}}",
     f"finetune.objectives={OBJECTIVES}",
 )
+ONE_STEP = ("binarize.solver.iterations=2", "binarize.codes.steps=1", "finetune.steps=1")
 METHODS = {"sign": short("sign"), "liptt-ptq": short("liptt-ptq", *WHOLE)}
 PROGRAM = """
 import hashlib, sys
@@ -116,7 +117,7 @@ def test_sources_stored_in_bfloat16(method: str, tiny_llama: Path):
 @pytest.mark.parametrize("layout", ["split", "mpo"])
 def test_every_layout_and_number_of_cores(layout: str, cores: int, tiny_llama: Path):
     factor = (f"decompose.factor.layout={layout}", f"decompose.factor.cores={cores}", "bits_per_weight=2.5")
-    job = finished(tiny_llama, "liptt-ptq", *METHODS["liptt-ptq"], *factor)
+    job = finished(tiny_llama, "liptt-ptq", *short("liptt-ptq", *ONE_STEP, *factor))
     for form in job.forms.values():
         assert len(form.cores) == cores
         assert (form.pair_bond is None) == (layout == "mpo")

@@ -112,8 +112,9 @@ def test_a_stage_that_was_broken_off_ends_with_the_same_bytes(
 ):
     """An instant is the n-th call of a function: there the stage dies."""
     owner, name, call = instant
-    wanted = finished(tiny_llama, "liptt-ptq", *short("liptt-ptq"))
-    job = make_job(tiny_llama, "liptt-ptq", *short("liptt-ptq"), folder=tmp_path / "run")
+    words = short("liptt-ptq", "binarize.solver.iterations=1", "binarize.codes.steps=1", "finetune.steps=0")
+    wanted = finished(tiny_llama, "liptt-ptq", *words)
+    job = make_job(tiny_llama, "liptt-ptq", *words, folder=tmp_path / "run")
     own, calls = getattr(owner, name), []
 
     def dying(*arguments: Any, **named: Any) -> Any:
