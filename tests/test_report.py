@@ -33,7 +33,7 @@ def test_the_schema_is_stable(report: dict[str, Any]):
         *("payload_bytes", "weights", "bits_per_weight", "file_bytes", "dense_file_bytes", "dense_bf16_bytes"),
         *("sign_additions", "multiplications"),
     }
-    assert set(report["evaluation"]) == {"dense", "compressed", "differences"}
+    assert set(report["evaluation"]) == {"dense", "compressed", "differences", "calibrated_on"}
     assert set(report["lipschitz"]) == {"before", "after"}
     assert set(report["finetune"]) == {"steps", "processes", "losses", "parts", "flip_share"}
     assert set(report["corpus"]) == {"name", "sha256", "tokens"}
@@ -88,7 +88,7 @@ def test_a_run_that_measured_nothing_has_the_same_keys(tiny_llama: Path):
     run = finished(tiny_llama, "sign", *short("sign")).run.path
     report = json.loads((run / "report.json").read_text())
     assert set(report) == KEYS
-    assert report["evaluation"] == {"dense": None, "compressed": None, "differences": None}
+    assert report["evaluation"] == {"dense": None, "compressed": None, "differences": None, "calibrated_on": None}
     assert report["lipschitz"] is None
     assert report["finetune"] == {"steps": 0}
     text = (run / "report.md").read_text()

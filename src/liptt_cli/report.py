@@ -9,6 +9,8 @@ Facts = Mapping[str, Any]
 
 _COSTS = ("seconds", "peak_bytes")
 
+_MEASURED = ("dense", "compressed", "differences", "calibrated_on")
+
 
 def write_report(run: RunDirectory) -> dict[str, Any]:
     """Write both reports from the stages' facts, and return the JSON one."""
@@ -22,7 +24,9 @@ def write_report(run: RunDirectory) -> dict[str, Any]:
         "price": _without(facts["decompose"], "forms", *_COSTS),
         "totals": facts["export"].get("manifest", {}).get("totals"),
         "linears": facts["binarize"]["linears"],
-        "evaluation": {key: facts["evaluate"].get(key) for key in ("dense", "compressed", "differences")},
+        "evaluation": {
+            key: facts["evaluate"].get(key) for key in ("dense", "compressed", "differences", "calibrated_on")
+        },
         "lipschitz": facts["evaluate"].get("lipschitz"),
         "finetune": _without(facts["finetune"], *_COSTS),
         "corpus": facts["load"]["corpus"],
@@ -89,6 +93,8 @@ def _quality(evaluation: Facts) -> Iterator[str]:
         for found in evaluation["differences"] or ()
     ]
     if rows:
+        for name in evaluation["calibrated_on"] or ():
+            yield f"Careful: {name} is the very text that the run was calibrated on; its numbers are too good."
         yield from _table("Quality", ("measure", "dense", "compressed", "difference", "kept above chance"), rows)
 
 

@@ -18,9 +18,10 @@ def test_nothing_asked_for_is_nothing_done(tiny_llama: Path):
 def test_both_models_are_measured_on_the_same_text(tiny_llama: Path):
     job = evaluated(tiny_llama, "liptt-onestep")
     facts = job.run.facts("evaluate")
-    assert set(facts) == {"dense", "compressed", "differences", "lipschitz", "seconds", "peak_bytes"}
+    assert set(facts) == {"dense", "compressed", "differences", "lipschitz", "calibrated_on", "seconds", "peak_bytes"}
     (corpus,) = facts["dense"]["perplexity"]
     assert corpus.endswith("text.txt") and Path(corpus).read_text() == TEXT
+    assert facts["calibrated_on"] == [corpus], "the report has to say so"
     dense, compressed = (facts[which]["perplexity"][corpus] for which in ("dense", "compressed"))
     assert dense["nats"] != compressed["nats"]
     assert facts["dense"]["corpora"] == facts["compressed"]["corpora"]

@@ -25,6 +25,7 @@ from liptt_cli.metrics.perplexity import Perplexity, measure_perplexity, overlap
 
 Progress = Callable[[str, int, int], None]
 _SELF = "self"
+_NOT_CALIBRATION = 1_000_003  # added to the seed, so that `self` is not the text that calibration sampled
 _SELF_WINDOWS = 64
 
 
@@ -121,7 +122,8 @@ def read_material(model: nn.Module, tokenizer: Any, request: Request, progress: 
     for name in request.perplexity:
         if name == _SELF:
             count = request.windows or _SELF_WINDOWS
-            sampling = Sampling(count, request.window_tokens, request.settings.seed, request.batch_windows)
+            seed = request.settings.seed + _NOT_CALIBRATION
+            sampling = Sampling(count, request.window_tokens, seed, request.batch_windows)
             windows[name] = sampled_from(model, tokenizer, sampling, _titled(progress, "sampling from the model"))
             sha256[name] = sha256_of([str(row.tolist()) for row in windows[name]])
         else:

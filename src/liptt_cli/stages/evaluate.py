@@ -26,7 +26,7 @@ def run(job: Job) -> dict[str, Any]:
     if not (wanted.perplexity or wanted.tasks or wanted.lipschitz):
         return {}
     tokenizer = load_tokenizer(job.source)
-    request = request_of(job)
+    request, calibration = request_of(job), job.run.facts("load")["corpus"]["sha256"]
     dense = dense_model(job)
     material = read_material(dense, tokenizer, request)
     job.reporter.begin("evaluate", total=4)
@@ -40,6 +40,7 @@ def run(job: Job) -> dict[str, Any]:
         "compressed": _summary(candidate.to_json()),
         "differences": [difference.to_json() for difference in compare(candidate, reference)],
         "lipschitz": _lipschitz(job, student, dense) if wanted.lipschitz else None,
+        "calibrated_on": [name for name, sha256 in material.sha256.items() if sha256 == calibration],
     }
     job.reporter.advance("gain of each block measured")
     _keep_scores(job, {"dense": reference.to_json(), "compressed": candidate.to_json()})
