@@ -140,4 +140,5 @@ def _cells(group: Group, main: Calibration, *, budgets: tuple[float, ...]) -> tu
         found += [Cell(group, f"dense-tuned{mark}", "dense-tuned", None, calibration)]
     if group == "reference":
         found += [Cell(group, "liptt-onestep-1.0-no-lipschitz", "liptt-onestep", 1.0, main, lipschitz=False)]
+        found += [Cell(group, "liptt-onestep-1.0-self", "liptt-onestep", 1.0, "self")]
     return tuple(found)

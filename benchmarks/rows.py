@@ -56,7 +56,7 @@ class Row:
         parts = [self.cell.method]
         if not self.cell.lipschitz:
             parts.append("without the Lipschitz term")
-        if self.cell.calibration == "self" and self.cell.group == "stories260K":
+        if self.cell.calibration == "self":
             parts.append("on `self`")
         return " ".join(parts)
 

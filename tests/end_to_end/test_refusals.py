@@ -1,52 +1,22 @@
 """Bad input: the exit status that the design gives it, one clear message, and a folder that is as it was before."""
 
-import json
-import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from end_to_end.forked_runs import Forks
-from liptt_cli.cli.main import main
-from liptt_cli.run_directory import STAGES, reopen
+from end_to_end.refusing import START, liptt, refused
 
 MakeTinyModel = Callable[..., Path]
-START = ("compress", "--config", "configs/small.yaml", "--output", "runs/first")
 
 
 @pytest.fixture(autouse=True)
 def _inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-
-
-def liptt(*arguments: object) -> int:
-    """Run a command quietly and return its exit status."""
-    with pytest.raises(SystemExit) as end:
-        main(["-q", *map(str, arguments)])
-    return int(end.value.code or 0)
-
-
-def listing(folder: Path) -> dict[str, bytes | None]:
-    """Return every path under a folder, with what is in it."""
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
-def refused(place: Path, arguments: Sequence[object], capsys: pytest.CaptureFixture[str], *, status: int) -> str:
-    """Run what must be refused with a status, and return the message."""
-    before = listing(place)
-    capsys.readouterr()
-    found = liptt(*arguments)
-    said = capsys.readouterr()
-    assert found == status, said.err
-    assert said.out == ""
-    assert "Traceback" not in said.err
-    assert listing(place) == before
-    return said.err
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
@@ -206,120 +176,3 @@ def test_what_only_a_later_stage_needs_is_refused_before_any_work(
 ) -> None:
     said = refused(place, [*START, "--set", setting], capsys, status=status)
     assert words in said
-
-
-# The run directory
-
-
-def test_a_run_of_another_configuration(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert liptt(*START, "--until", "load") == 0
-    changes = ("--set", "bits_per_weight=2", "--set", "binarize.solver.iterations=9")
-    said = refused(place, [*START, *changes], capsys, status=2)
-    assert "runs/first was made by another configuration" in said
-    assert "bits_per_weight: 3.0, 2.0" in said
-    assert "binarize.solver.iterations: 2, 9" in said
-    assert said.count(": ") == 3
-    said = refused(place, START, capsys, status=2)
-    assert "liptt compress --resume runs/first" in said
-
-
-@pytest.mark.parametrize("options", [START, ("compress", "--resume", "runs/first")], ids=["start", "resume"])
-def test_a_second_process_on_the_same_run(
-    place: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
-) -> None:
-    assert liptt(*START, "--until", "load") == 0
-    run = reopen(place / "runs" / "first")
-    try:
-        said = refused(place, options, capsys, status=4)
-    finally:
-        run.release()
-    assert f"runs/first: process {os.getpid()} on " in said
-    assert "works in this run directory" in said
-
-
-@pytest.mark.parametrize("output", ["text.txt", "configs", "text.txt/run"])
-def test_a_place_that_is_taken(place: Path, capsys: pytest.CaptureFixture[str], output: str) -> None:
-    said = refused(place, [*START[:-1], output], capsys, status=2)
-    assert output in said
-    assert "--output" in said
-
-
-def test_nothing_to_resume(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(place, ["compress", "--resume", "model"], capsys, status=3)
-    assert "model is not a run directory" in said
-
-
-# The disk
-
-
-@pytest.mark.parametrize("limit_bytes", [1000, 9000], ids=["before the first stage", "in the first stage"])
-def test_a_disk_that_is_full_at_once_leaves_nothing(place: Path, forks: Forks, limit_bytes: int) -> None:
-    before = listing(place)
-    windows = ("--set", "calibration.windows=160")
-    ended = forks.run(["-q", *START, *windows], folder=place, limit_bytes=limit_bytes)
-    assert ended.status == 4, ended.err
-    assert ended.err.count("\n") == 1
-    assert "no space left to write it" in ended.err
-    assert listing(place) == before
-
-
-SIGN = """\
-version: 1
-method: sign
-model: ../model
-calibration: {corpus: text.txt, windows: 4, window_tokens: 16}
-evaluate: {perplexity: [], lipschitz: false}
-"""
-FILLS_IN = {
-    "binarize": ("clean-000.safetensors", 20_000, ("--set", "calibration.windows=16")),
-    "finetune": ("checkpoint.pt", 60_000, ()),
-    "export": ("model", 60_000, ("--config", "configs/sign.yaml")),
-}
-
-
-@pytest.mark.parametrize("stage", FILLS_IN)
-def test_a_disk_that_fills_later_leaves_a_run_that_can_be_resumed(place: Path, forks: Forks, stage: str) -> None:
-    (place / "configs" / "sign.yaml").write_text(SIGN)
-    file, limit_bytes, words = FILLS_IN[stage]
-    start = [*START, *words]
-    ended = forks.run(["-q", *start], folder=place, limit_bytes=limit_bytes)
-    assert ended.status == 4, ended.err
-    assert ended.err.count("\n") == 1
-    assert f"{file}: no space left to write it" in ended.err
-    assert not list(place.rglob("*.partial"))
-    run = place / "runs" / "first"
-    sealed = [path.parent.name[3:] for path in sorted(run.glob("*/stage.json"))]
-    assert sealed == list(STAGES[: STAGES.index(stage)])
-    resumed = forks.run(["-q", "compress", "--resume", run], folder=place)
-    assert resumed.status == 0, resumed.err
-
-
-# The packed model
-
-
-def test_a_packed_model_of_a_newer_format(place: Path, packed_llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(packed_llama, place / "packed")
-    for name, inside in (("liptt.json", ()), ("config.json", ("quantization_config",))):
-        path = place / "packed" / name
-        data = found = json.loads(path.read_text())
-        for key in inside:
-            found = found[key]
-        found["format_version"] = 9
-        path.write_text(json.dumps(data))
-    for command in (
-        ["verify", "packed"],
-        ["generate", "packed", "Once"],
-        ["export", "packed", "--to", "hf", "--output", "out"],
-    ):
-        said = refused(place, command, capsys, status=5)
-        assert "format_version is 9" in said
-
-
-@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json", "liptt.json"])
-def test_a_flipped_byte(place: Path, packed_llama: Path, capsys: pytest.CaptureFixture[str], file: str) -> None:
-    shutil.copytree(packed_llama, place / "packed")
-    data = bytearray((place / "packed" / file).read_bytes())
-    data[len(data) // 2] ^= 1
-    (place / "packed" / file).write_bytes(data)
-    said = refused(place, ["verify", "packed"], capsys, status=5)
-    assert file in said

@@ -44,10 +44,9 @@ def test_the_plan_s_bytes_are_those_in_the_file(method: str, tiny_llama: Path):
     assert all(job.run.is_whole(stage) for stage in STAGES)
 
 
-@pytest.mark.parametrize("skip", ["[]", "['*down_proj', '*.0.*']"])
-def test_a_target_size_is_that_of_the_whole_file(skip: str, tiny_llama: Path):
+@pytest.mark.parametrize(("skip", "target"), [("[]", 50_000), ("['*down_proj', '*.0.*']", 72_000)])
+def test_a_target_size_is_that_of_the_whole_file(skip: str, target: int, tiny_llama: Path):
     """Also where norms, stored in bfloat16, come back from the training in float32, and linears are left out."""
-    target = 72_000
     overrides = short("liptt-onestep", "finetune.steps=1", "binarize.solver.iterations=1", f"load.skip={skip}")
     overrides += (f"target_size={target}",)
     job = finished(in_bfloat16(tiny_llama), "liptt-onestep", *overrides)
@@ -55,5 +54,5 @@ def test_a_target_size_is_that_of_the_whole_file(skip: str, tiny_llama: Path):
     assert {row["linear"]: row["bytes"] for row in plan.rows()} == written
     files = sum(file.stat().st_size for file in (job.run.path / "model").glob("*.safetensors"))
     assert target - 4_000 < files <= target
-    assert sum(file.stat().st_size for file in (job.run.path / "model").glob("*.safetensors")) > plan.tensor_bytes
+    assert plan.tensor_bytes < files < plan.tensor_bytes + 200 * len(read_headers(job.run.path / "model"))
     assert read_headers(job.run.path / "model")["model.norm.weight"][1] == "F32"
