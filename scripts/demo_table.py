@@ -23,19 +23,19 @@ def main() -> None:
     texts = {json.dumps(report["evaluation"]["dense"]["corpora"], sort_keys=True) for report in reports}
     if len(texts) > 1:
         sys.exit("these runs were measured on different texts, so one table cannot hold them")
-    Console(width=max(120, Console().width)).print(table(reports))
+    Console(width=max(130, Console().width)).print(table(reports))
 
 
 def table(reports: list[Report]) -> Table:
     """Return the table: one row a model, the dense one first."""
     first = reports[0]
-    names = [found["name"] for found in first["evaluation"]["differences"]]
+    names = [found["name"] for found in first["evaluation"]["differences"] if not found["name"].endswith(".perplexity")]
     made = Table(title=f"{first['model']}: dense and compressed", caption=_caption(first))
     for head in ("model", "bits/weight", "weight files", "operations", *names, "seconds"):
         made.add_column(head, justify="left" if head == "model" else "right")
     dense = {found["name"]: found["reference"] for found in first["evaluation"]["differences"]}
     bf16 = first["totals"]["dense_bf16_bytes"]
-    made.add_row("dense (bf16)", "16", f"{bf16 / 1e6:.2f} MB", "100 %", *(f"{dense[n]:.4g}" for n in names), "-")
+    made.add_row("dense, bf16", "16", f"{bf16 / 1e6:.2f} MB", "100 %", *(f"{dense[n]:.4g}" for n in names), "-")
     for report in reports:
         made.add_row(*_cells(report, names))
     return made

@@ -57,11 +57,12 @@ def merge(low: Tree, high: Tree) -> Tree:
     """Lay one tree over another: mappings merge key by key, anything else is replaced.
 
     A mapping that names another `kind` replaces the old one whole. Of the two spellings of the dial,
-    `bits_per_weight` and `target_size`, the higher layer's one replaces the other.
+    `bits_per_weight` and `target_size`, one that the higher layer sets replaces the other.
     """
     if not isinstance(low.value, Mapping) or not isinstance(high.value, Mapping) or _changes_kind(low, high):
         return high
-    replaced = {_RIVALS[key] for key in high.value if key in _RIVALS} - set(high.value)
+    given = {key for key, entry in high.value.items() if key in _RIVALS and entry.value is not None}
+    replaced = {_RIVALS[key] for key in given} - set(high.value)
     value = {key: entry for key, entry in low.value.items() if key not in replaced}
     for key, entry in high.value.items():
         value[key] = merge(value[key], entry) if key in value else entry

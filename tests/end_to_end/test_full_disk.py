@@ -8,19 +8,6 @@ from end_to_end.forked_runs import Forks, listing
 from liptt_cli.run_directory import STAGES
 
 START = ("compress", "--config", "configs/small.yaml", "--output", "runs/first")
-
-
-@pytest.mark.parametrize("limit_bytes", [1000, 9000], ids=["before the first stage", "in the first stage"])
-def test_a_disk_that_is_full_at_once_leaves_nothing(place: Path, forks: Forks, limit_bytes: int) -> None:
-    before = listing(place)
-    windows = ("--set", "calibration.windows=160")
-    ended = forks.run(["-q", *START, *windows], folder=place, limit_bytes=limit_bytes)
-    assert ended.status == 4, ended.err
-    assert ended.err.count("\n") == 1
-    assert "no space left to write it" in ended.err
-    assert listing(place) == before
-
-
 SIGN = """\
 version: 1
 method: sign
@@ -33,6 +20,17 @@ FILLS_IN = {
     "finetune": ("checkpoint.pt", 60_000, ()),
     "export": ("model", 60_000, ("--config", "configs/sign.yaml")),
 }
+
+
+@pytest.mark.parametrize("limit_bytes", [1000, 9000], ids=["before the first stage", "in the first stage"])
+def test_a_disk_that_is_full_at_once_leaves_nothing(place: Path, forks: Forks, limit_bytes: int) -> None:
+    before = listing(place)
+    windows = ("--set", "calibration.windows=160")
+    ended = forks.run(["-q", *START, *windows], folder=place, limit_bytes=limit_bytes)
+    assert ended.status == 4, ended.err
+    assert ended.err.count("\n") == 1
+    assert "no space left to write it" in ended.err
+    assert listing(place) == before
 
 
 @pytest.mark.parametrize("stage", FILLS_IN)
