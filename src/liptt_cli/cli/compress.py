@@ -40,7 +40,7 @@ def compress_command(
 ) -> None:
     """Compress a model: load, decompose, binarize, fine-tune, evaluate, export.
 
-    Example: liptt compress --config tiny --output runs/demo
+    Example: liptt compress --config tiny --output runs/tiny
     """
     if until not in STAGES:
         raise typer.BadParameter(f"--until {until}: no such stage; there are {', '.join(STAGES)}")

@@ -56,7 +56,7 @@ def evaluate_command(
     Corpora: stdlib, self (sampled from the model), wikitext2, c4, or a .txt or .jsonl file, also with .gz.
     Tasks: names of the harness, stdlib_cloze, or YAML files. Several are separated by commas.
 
-    Example: liptt eval runs/demo --perplexity stdlib --against DENSE --fail-if 'perplexity>+5%'
+    Example: liptt eval runs/tiny --perplexity stdlib --against DENSE --fail-if 'perplexity>+5%'
     """
     from liptt_cli.evaluation.evaluate import Request, preflight
     from liptt_cli.evaluation.gates import read_gates

@@ -31,7 +31,7 @@ def export_command(
     `--to liptt` copies it byte for byte. `--to hf` writes every compressed linear as the matrix that it stands for: any
     program loads it, and it is as large as the dense model.
 
-    Example: liptt export runs/demo --to hf --output demo-plain
+    Example: liptt export runs/tiny --to hf --output demo-plain
     """
     from liptt_cli.models import hub
     from liptt_cli.packing.manifest import read_manifest

@@ -18,7 +18,7 @@ def generate_command(
 ) -> None:
     """Go on from a prompt; the text goes to stdout, the prompt in front.
 
-    Example: liptt generate runs/demo "Once upon a time" --max-new-tokens 40
+    Example: liptt generate runs/tiny "Once upon a time" --max-new-tokens 40
     """
     import torch
 

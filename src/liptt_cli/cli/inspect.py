@@ -26,7 +26,7 @@ def inspect_command(
 
     Errors and Lipschitz ratios are those of the run that made the model, so they show for run directories only.
 
-    Example: liptt inspect runs/demo
+    Example: liptt inspect runs/tiny
     """
     from liptt_cli.models import hub
     from liptt_cli.packing.account import account, describe

@@ -40,11 +40,11 @@ Examples:
 
   liptt plan --config llama7b.yaml
 
-  liptt compress --config tiny --output runs/demo
+  liptt compress --config tiny --output runs/tiny
 
-  liptt eval runs/demo --perplexity stdlib --fail-if 'perplexity>+5%'
+  liptt eval runs/tiny --perplexity stdlib --fail-if 'perplexity>30'
 
-  liptt generate runs/demo "Once upon a time"
+  liptt generate runs/tiny "Once upon a time"
 
 Exit status: 0 done · 1 our fault · 2 usage or configuration · 3 inputs ·
 4 memory, disk or lock · 5 numbers or integrity · 6 a quality gate failed ·

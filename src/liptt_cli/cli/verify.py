@@ -20,7 +20,7 @@ def verify_command(
 
     Exit status 5 if anything differs, with the file's name.
 
-    Example: liptt verify runs/demo
+    Example: liptt verify runs/tiny
     """
     from liptt_cli.models import hub
     from liptt_cli.packing.artifact import verify_files
