@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from liptt_cli.cli import screen
 from liptt_cli.formats.chain import Chain
 from liptt_cli.formats.grid import Envelope, Grid
 from liptt_cli.models.blocks import find_block_list, linears
@@ -63,6 +64,12 @@ def tiny_models(
 def tiny_llama(make_tiny_model: MakeTinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a tiny Llama and its tokenizer; read-only by convention."""
     return make_tiny_model("llama", tmp_path_factory.mktemp("tiny") / "llama")
+
+
+@pytest.fixture(autouse=True)
+def as_loud_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin each test as a command without `-q` or `-v`, whatever the test before it asked for."""
+    monkeypatch.setattr(screen, "_level", screen.NORMAL)
 
 
 @pytest.fixture(autouse=True, scope="session")
