@@ -11,6 +11,7 @@ share of the vector's mean: with one absolute step for vectors of different size
 distillation through normalised states does not see it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import cast
 
@@ -78,22 +79,26 @@ class TrainableLinear(nn.Module):
         """Return the parameters by the group that gives their learning rate; frozen codes are no parameters."""
         found: Groups = {"codes": [], "scales": [], "weights": []}
         for part in self.modules():
-            if isinstance(part, Latent):
+            if isinstance(part, Part):
                 for group, parameter in part.own().items():
                     found[group].append(parameter)
         return found
 
 
-class Latent(nn.Module):
-    """The trainable twin of a node of `formats`."""
-
-    def view(self) -> Encoded:
-        """Return the value with gradients."""
-        raise NotImplementedError
+class Part(nn.Module):
+    """A piece of a trainable weight that may own parameters."""
 
     def own(self) -> dict[str, nn.Parameter]:
-        """Return this node's own parameters by group, without its children's."""
+        """Return this piece's own parameters by group, without its children's."""
         return {}
+
+
+class Latent(Part, ABC):
+    """The trainable twin of a node of `formats`."""
+
+    @abstractmethod
+    def view(self) -> Encoded:
+        """Return the value with gradients."""
 
 
 class DenseLatent(Latent):
@@ -114,7 +119,7 @@ class DenseLatent(Latent):
         return {"weights": self.values}
 
 
-class ScaleLatent(Latent):
+class ScaleLatent(Part):
     """Scales of unit mean magnitude times a fixed number, the mean taken over the last `axes` axes."""
 
     unit: Tensor
@@ -135,7 +140,7 @@ class ScaleLatent(Latent):
         return {"scales": self.relative}
 
 
-class EnvelopeLatent(Latent):
+class EnvelopeLatent(Part):
     """The scales of a grid; each plane and rank has its own unit."""
 
     def __init__(self, value: Envelope, start: "_Start") -> None:
