@@ -95,6 +95,8 @@ def main() -> None:
 
 
 def _forked(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    for name in ("out", "err", "syncs"):
+        (folder / name).touch()  # a child may be killed before it has done anything
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
@@ -128,8 +130,8 @@ def _run(request: dict[str, Any], folder: Path) -> None:
     from liptt_cli.cli.main import main as liptt
 
     for number, name in ((0, os.devnull), (1, folder / "out"), (2, folder / "err")):
-        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
-    _set_traps(Strike(**request["strike"]), os.open(folder / "syncs", os.O_WRONLY | os.O_CREAT))
+        os.dup2(os.open(name, os.O_RDWR), number)
+    _set_traps(Strike(**request["strike"]), os.open(folder / "syncs", os.O_WRONLY))
     os.chdir(request["folder"])
     if request["limit_bytes"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit_bytes"], resource.RLIM_INFINITY))

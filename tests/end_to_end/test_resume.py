@@ -49,6 +49,11 @@ def whole(
     return packed(place), ended
 
 
+def test_killed_before_it_has_done_anything(forks: Forks, place: Path) -> None:
+    assert go_on(forks, place, Strike(seconds=0.0)).status == KILLED
+    assert not (place / "run" / "manifest.json").exists()
+
+
 def test_killed_at_twenty_seeded_instants(forks: Forks, place: Path, whole: tuple[str, Ended]) -> None:
     """A process that is not killed in time ends its run, which is compared, and another run begins."""
     digest, alone = whole
