@@ -140,5 +140,6 @@ def _cells(group: Group, main: Calibration, *, budgets: tuple[float, ...]) -> tu
         found += [Cell(group, f"dense-tuned{mark}", "dense-tuned", None, calibration)]
     if group == "reference":
         found += [Cell(group, "liptt-onestep-1.0-no-lipschitz", "liptt-onestep", 1.0, main, lipschitz=False)]
-        found += [Cell(group, "liptt-onestep-1.0-self", "liptt-onestep", 1.0, "self")]
+        for method in ("liptt-ptq", "liptt-onestep"):
+            found += [Cell(group, f"{method}-{bits}-self", method, bits, "self") for bits in budgets]
     return tuple(found)

@@ -89,9 +89,9 @@ class Setting:
             return Prepared("", (), None, self._dense_price(cell), self._hash(cell, {}))
         rate = self._rate(cell)
         overrides = tuple(self._overrides(cell, rate))
-        resolved = load_config(cell.config, overrides=overrides).resolved
+        chosen = load_config(cell.config, overrides=overrides).config.model_dump(mode="json", exclude_defaults=True)
         price = self._price(cell.config, overrides)
-        return Prepared(cell.config, overrides, rate, price, self._hash(cell, resolved))
+        return Prepared(cell.config, overrides, rate, price, self._hash(cell, chosen))
 
     def folder(self, cell: Cell, prepared: Prepared) -> Path:
         """Return the work folder of a cell with these inputs."""
@@ -209,10 +209,14 @@ class Setting:
             "bf16_bytes": bf16,
         }
 
-    def _hash(self, cell: Cell, resolved: Mapping[str, Any]) -> str:
-        """Return the hash of what a run is made of: no path in it, the texts and the model by their sha256."""
-        plain = {key: value for key, value in resolved.items() if key not in ("model", "output", "evaluate", "export")}
-        corpus = self._calibration(cell) if resolved else "none"
+    def _hash(self, cell: Cell, chosen: Mapping[str, Any]) -> str:
+        """Return the hash of what a run is made of: no path in it, the texts and the model by their sha256.
+
+        Options at their defaults are left out, so that a new one does not make every cell stale; a default that
+        changes must raise `CODE`.
+        """
+        plain = {key: value for key, value in chosen.items() if key not in ("model", "output", "evaluate", "export")}
+        corpus = self._calibration(cell) if chosen else "none"
         text = sha256_of(Path(corpus)) if corpus.endswith(".jsonl") else corpus
         plain["calibration"] = {**plain.get("calibration", {}), "corpus": text}
         return _digest([plain, _model_sha256(self.model(cell.group)), CODE, _python() if text == "stdlib" else ""])
