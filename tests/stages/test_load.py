@@ -99,3 +99,21 @@ def test_a_run_does_not_go_on_with_other_weights(make_tiny_model: Make, tmp_path
     make_tiny_model("llama", model, seed=1)
     with pytest.raises(OtherRunError, match=r"is not the model that .*run began with"):
         finish(reopened(job))
+
+
+def test_a_mix_of_corpora_has_its_shares(tiny_llama: Path, tmp_path: Path):
+    mix = "calibration.corpus={stdlib: 0.25, self: 0.75}"
+    job = make_job(tiny_llama, "sign", *short("sign", mix), folder=tmp_path / "run")
+    finish(job, until="load")
+    corpus = job.run.facts("load")["corpus"]
+    assert corpus["name"] == "2 of stdlib + 6 of self"
+    assert [(part["windows"], part["tokens"]) for part in corpus["parts"]] == [(2, 32), (6, 96)]
+    assert job.windows.shape == (8, 16)
+    alone = make_job(tiny_llama, "sign", *short("sign", "calibration.corpus=stdlib"), folder=tmp_path / "alone")
+    finish(alone, until="load")
+    assert alone.run.facts("load")["corpus"]["sha256"] == corpus["parts"][0]["sha256"] != corpus["sha256"]
+
+
+def test_a_mix_that_is_not_whole_is_refused(tiny_llama: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"the shares add up to 0\.75, not to 1"):
+        make_job(tiny_llama, "sign", "calibration.corpus={stdlib: 0.25, self: 0.5}", folder=tmp_path / "run")

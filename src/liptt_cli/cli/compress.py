@@ -97,10 +97,13 @@ def _rooted(resolved: Mapping[str, Any], *, places: Sequence[Path]) -> dict[str,
     """Give what lies on this machine its absolute path: a model's folder, files of text and of tasks."""
     model, calibration, evaluate = resolved["model"], resolved["calibration"], resolved["evaluate"]
     texts = {key: [_found(name, places, _is_text) for name in evaluate[key]] for key in ("perplexity", "tasks")}
+    corpus = calibration["corpus"]
+    mix = isinstance(corpus, Mapping)
+    rooted = {_found(name, places, _is_text): share for name, share in corpus.items()} if mix else corpus
     return {
         **resolved,
         "model": None if model is None else _found(model, places, Path.is_dir),
-        "calibration": {**calibration, "corpus": _found(calibration["corpus"], places, _is_text)},
+        "calibration": {**calibration, "corpus": rooted if mix else _found(corpus, places, _is_text)},
         "evaluate": {**evaluate, **texts},
     }
 

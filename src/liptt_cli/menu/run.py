@@ -10,6 +10,7 @@ from liptt_cli.menu.binarize import Binarize
 from liptt_cli.menu.decompose import Decompose, TensorTrain
 from liptt_cli.menu.tuning import Tuning
 
+_ROUNDING = 1e-6
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -27,12 +28,30 @@ Bytes = Annotated[Annotated[int, Field(ge=1)], BeforeValidator(parse_bytes)]
 class Calibration(Options):
     """The text that calibrates and tunes; never the text that evaluates."""
 
-    corpus: Annotated[str, Field(description="stdlib, self, wikitext2, c4, or a text or jsonl file")] = "stdlib"
+    corpus: Annotated[
+        str | dict[str, Share],
+        Field(description="stdlib, self, wikitext2, c4, or a text or jsonl file; or shares: {self: 0.5, c4: 0.5}"),
+    ] = "stdlib"
     windows: Count = 128
     window_tokens: Annotated[int, Field(ge=8)] = 2048
     damping: Annotated[NotNegative, Field(description="share of the mean diagonal added to the gram")] = 0.01
     shrinkage: Annotated[Share, Field(description="pull of the second moment towards its mean")] = 0.0
     batch_windows: Annotated[Count, Field(description="windows at once in a forward pass")] = 8
+
+    @model_validator(mode="after")
+    def _whole_mix(self) -> Self:
+        total = sum(self.shares.values())
+        if abs(total - 1) > _ROUNDING:
+            raise ValueError(
+                f"corpus: the shares add up to {total:.6g}, not to 1; they are laid over the recipe's, "
+                "so a corpus that it names and you do not want needs the share 0"
+            )
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Return each corpus's share of the windows."""
+        return {self.corpus: 1.0} if isinstance(self.corpus, str) else self.corpus
 
 
 class Load(Options):

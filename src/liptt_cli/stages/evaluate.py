@@ -26,7 +26,7 @@ def run(job: Job) -> dict[str, Any]:
     if not (wanted.perplexity or wanted.tasks or wanted.lipschitz):
         return {}
     tokenizer = load_tokenizer(job.source)
-    request, calibration = request_of(job), job.run.facts("load")["corpus"]["sha256"]
+    request, corpus = request_of(job), job.run.facts("load")["corpus"]
     dense = dense_model(job)
     material = read_material(dense, tokenizer, request)
     job.reporter.begin("evaluate", total=4)
@@ -35,12 +35,13 @@ def run(job: Job) -> dict[str, Any]:
     student = compressed_model(job, job.result_files())
     candidate = evaluate(student, tokenizer, request, material=material)
     job.reporter.advance("compressed model measured")
+    calibrated = {part["sha256"] for part in corpus.get("parts", [corpus])}
     facts = {
         "dense": _summary(reference.to_json()),
         "compressed": _summary(candidate.to_json()),
         "differences": [difference.to_json() for difference in compare(candidate, reference)],
         "lipschitz": _lipschitz(job, student, dense) if wanted.lipschitz else None,
-        "calibrated_on": [name for name, sha256 in material.sha256.items() if sha256 == calibration],
+        "calibrated_on": [name for name, sha256 in material.sha256.items() if sha256 in calibrated],
     }
     job.reporter.advance("gain of each block measured")
     _keep_scores(job, {"dense": reference.to_json(), "compressed": candidate.to_json()})

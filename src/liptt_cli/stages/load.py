@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from liptt_cli.calibration.corpora import read_corpus, sha256_of
+from liptt_cli.calibration.mixes import mixed, shared_out
 from liptt_cli.calibration.windows import Sampling, corpus_windows, sampled_from
 from liptt_cli.errors import ConfigError, OtherRunError
 from liptt_cli.evaluation.evaluate import preflight
@@ -26,7 +27,7 @@ _COVERED = 0.9
 
 def run(job: Job) -> dict[str, Any]:
     """Write the windows and return what is known of model and text."""
-    job.reporter.begin("load", total=3)
+    job.reporter.begin("load", total=3 + _samplings(job))
     model = StreamedModel(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)
     structure = select(model.structure, job.config.load.include, job.config.load.skip)
     job.reporter.advance(
@@ -97,15 +98,42 @@ def _refuse_broken_weights(model: StreamedModel) -> None:
 
 
 def _windows(job: Job) -> tuple[Int[Tensor, "windows tokens"], dict[str, Any]]:
+    """Return the windows, mixed if there are several corpora, and what they are."""
     wanted = job.config.calibration
-    tokenizer = load_tokenizer(job.source)
-    if wanted.corpus == "self":
-        model = load_model(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)
-        ids = sampled_from(model, tokenizer, Sampling(wanted.windows, wanted.window_tokens, job.config.seed))
-        digest = sha256_of([" ".join(map(str, row)) for row in ids.tolist()])
-        return ids, {"name": "self", "sha256": digest, "tokens": ids.numel()}
-    corpus = read_corpus(wanted.corpus, side="calibration", near=job.near)
+    parts, facts = [], []
+    for name, count in shared_out(wanted.windows, wanted.shares).items():
+        ids, corpus = _sampled(job, count) if name == "self" else _read(job, name, count)
+        parts.append(ids)
+        facts.append({**corpus, "windows": count, "tokens": ids.numel()})
+    ids = mixed(parts, generator=job.generator("calibration mix"))
+    if len(facts) == 1:
+        return ids, {key: value for key, value in facts[0].items() if key != "windows"}
+    told = " + ".join(f"{part['windows']} of {part['name']}" for part in facts)
+    digest = sha256_of([f"{part['windows']} {part['sha256']}" for part in facts])
+    return ids, {"name": told, "sha256": digest, "tokens": ids.numel(), "parts": facts}
+
+
+def _sampled(job: Job, windows: int) -> tuple[Int[Tensor, "windows tokens"], dict[str, Any]]:
+    model = load_model(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)
+    sampling = Sampling(windows, job.config.calibration.window_tokens, job.config.seed)
+
+    def tell(done: int, windows: int) -> None:
+        job.reporter.advance(f"{done} of {windows} windows sampled from the model")
+
+    ids = sampled_from(model, load_tokenizer(job.source), sampling, tell)
+    return ids, {"name": "self", "sha256": sha256_of([" ".join(map(str, row)) for row in ids.tolist()])}
+
+
+def _samplings(job: Job) -> int:
+    """Return in how many batches the model is sampled."""
+    wanted = job.config.calibration
+    return -(-shared_out(wanted.windows, wanted.shares).get("self", 0) // Sampling.batch_windows)
+
+
+def _read(job: Job, name: str, windows: int) -> tuple[Int[Tensor, "windows tokens"], dict[str, Any]]:
+    corpus = read_corpus(name, side="calibration", near=job.near)
+    tokens = job.config.calibration.window_tokens
     ids = corpus_windows(
-        corpus, tokenizer, window_tokens=wanted.window_tokens, windows=wanted.windows, seed=job.config.seed
+        corpus, load_tokenizer(job.source), window_tokens=tokens, windows=windows, seed=job.config.seed
     )
-    return ids, {"name": corpus.name, "sha256": corpus.sha256, "tokens": ids.numel()}
+    return ids, {"name": corpus.name, "sha256": corpus.sha256}
