@@ -1,11 +1,12 @@
 """What `make bench` measures: a literal table of cells, each one run of one model, and the scale of the measuring.
 
-Two judges: the reference model, calibrated on `stdlib`, and stories260K, calibrated on TinyStories and on text sampled
-from itself. Its widths are small and scales therefore dear: 1.5 honest bits are about 1.0 bit of signs there.
+Two judges: the reference model, calibrated on half `stdlib` and half text sampled from itself, and stories260K,
+calibrated on TinyStories and on text sampled from itself. Its widths are small and scales therefore dear: 1.5 honest
+bits are about 1.0 bit of signs there.
 
-Every tuned method gets the same search: two rates, its recipe's own times the factors below, each tried as a whole
-run at one budget, judged on documents held out of the calibration text, never on evaluation text. The best factor
-serves all of the method's rows on that model.
+Every trained method sees the same text, 307,200 training tokens (a token that trains one block of B counts 1/B) and
+the same search: its recipe's rates times each factor, tried as a whole run at one budget, judged on documents held
+out of the calibration text, never on evaluation text. The best factor serves all of the method's rows on that model.
 """
 
 from collections.abc import Mapping
@@ -15,32 +16,124 @@ from pathlib import Path
 from typing import Literal
 
 Group = Literal["reference", "stories260K"]
-Calibration = Literal["stdlib", "tinystories", "self"]
+Calibration = Literal["mix", "stdlib", "tinystories", "self"]
 ROOT = Path(__file__).resolve().parents[1]
 GROUPS: tuple[Group, ...] = ("reference", "stories260K")
+MAIN: Mapping[Group, Calibration] = {"reference": "mix", "stories260K": "tinystories"}
+TRIAL_BITS: Mapping[Group, float] = {"reference": 1.0, "stories260K": 1.5}
 DENSE = "dense"
+_ALONE: tuple[Calibration, ...] = ("stdlib", "self")  # what the mix of the reference is made of
+_FACTORS = (0.5, 1.0)
+_ONE_STEP = tuple(f"finetune.learning_rate.{group}" for group in ("codes", "scales", "norms"))
+
+
+def _steps(at: str, steps: int) -> tuple[str, ...]:
+    return (f"{at}.epochs=null", f"{at}.steps={steps}")
 
 
 @dataclass(frozen=True)
-class Search:
-    """The rates that a tuned method is tried with: keys under `at`.learning_rate, times each factor."""
+class Method:
+    """A configuration, what gives it the common number of training tokens, and the rates that its trials multiply.
 
-    at: str
-    keys: tuple[str, ...]
-    factors: tuple[float, ...]
+    Where a card's rates are for many times these tokens, `setting` names those that the search starts from: for the
+    same group of parameters the same as ours.
+    """
+
+    config: str
+    setting: tuple[str, ...] = ()
+    rates: tuple[str, ...] = ()
+    factors: tuple[float, ...] = _FACTORS
 
 
-SEARCHES: Mapping[str, Search] = {
-    "liptt-ptq": Search("binarize.codes", ("codes",), (1.0, 2.0)),
-    "liptt-onestep": Search("finetune", ("codes",), (1.0, 2.0)),
-    "dense-tuned": Search("finetune", ("weights", "norms"), (1.0, 3.0)),
+METHODS: Mapping[str, Method] = {
+    "sign": Method("methods/sign"),
+    "tt-svd-sign": Method("methods/tt-svd-sign"),
+    "dbf": Method(
+        "methods/dbf",
+        setting=(  # a block's rest 25 steps of 8 windows, twice; then 200 of 4
+            *_steps("binarize.rest", 25),
+            "binarize.rest.learning_rate.weights=3e-4",
+            *_steps("finetune", 200),
+            "finetune.batch_windows=4",
+            "finetune.latent.flip_every=10",
+            "finetune.latent.flip_share=5e-4",
+            "finetune.learning_rate.scales=3e-3",
+        ),
+        rates=("binarize.rest.learning_rate.weights", "finetune.learning_rate.scales"),
+    ),
+    "nanoquant": Method(
+        "methods/nanoquant",
+        setting=(  # seven times 14 steps of 4 windows and 57 of one in each block; then 100 of 4
+            *_steps("binarize.rest", 14),
+            "binarize.rest.learning_rate.weights=3e-4",
+            *_steps("binarize.codes", 57),
+            "binarize.codes.latent.unit=true",
+            "binarize.codes.learning_rate.codes=0.03",
+            "binarize.codes.learning_rate.scales=3e-3",
+            *_steps("finetune", 100),
+            "finetune.batch_windows=4",
+            "finetune.learning_rate.scales=3e-3",
+        ),
+        rates=(
+            "binarize.rest.learning_rate.weights",
+            "binarize.codes.learning_rate.codes",
+            "binarize.codes.learning_rate.scales",
+            "finetune.learning_rate.scales",
+        ),
+    ),
+    "littlebit": Method(
+        "methods/littlebit",
+        setting=(  # raw latents are of size 0.08 here, so this is our rate in their units
+            *_steps("finetune", 300),
+            "finetune.learning_rate.codes=2.4e-3",
+            "finetune.learning_rate.scales=3e-3",
+            "finetune.learning_rate.norms=3e-4",
+        ),
+        rates=_ONE_STEP,
+    ),
+    "liptt-multistep": Method(
+        "methods/liptt-multistep",
+        setting=("decompose.heal.steps=100", "finetune.steps=200"),
+        rates=("decompose.heal.learning_rate.weights", *_ONE_STEP),
+    ),
+    "liptt-ptq": Method(
+        "methods/liptt-ptq",
+        rates=tuple(f"binarize.codes.learning_rate.{group}" for group in ("codes", "scales", "norms")),
+    ),
+    "liptt-onestep": Method("methods/liptt-onestep", setting=("finetune.steps=300",), rates=_ONE_STEP),
+    "dense-tuned": Method(
+        str(ROOT / "benchmarks" / "dense-tuned.yaml"),
+        setting=("finetune.steps=300",),
+        rates=("finetune.learning_rate.weights", "finetune.learning_rate.norms"),
+    ),
 }
-CONFIGS = {
-    "sign": "methods/sign",
-    "tt-svd-sign": "methods/tt-svd-sign",
-    "liptt-ptq": "methods/liptt-ptq",
-    "liptt-onestep": "methods/liptt-onestep",
-    "dense-tuned": str(ROOT / "benchmarks" / "dense-tuned.yaml"),
+BASELINES = ("sign", "tt-svd-sign")
+RIVALS = ("dbf", "nanoquant", "littlebit", "liptt-multistep")
+OURS = ("liptt-ptq", "liptt-onestep")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recipe with something changed: what it is called, and the overrides."""
+
+    title: str
+    overrides: tuple[str, ...]
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "no-lipschitz": Variant("without the Lipschitz term", ("finetune.objectives.2.weight=0.0",)),
+    "diagonal": Variant("diagonal metric", ("binarize.metric.cols=diagonal",)),
+    "uniform": Variant("uniform split of the bits", ("decompose.allocator={kind: uniform}",)),
+    "no-hidden": Variant("without the hidden states", ("finetune.objectives.1.weight=0.0",)),
+    "no-training": Variant("fit alone, no training", ("finetune.steps=0",)),
+    "sparse": Variant(
+        "0.5 % sparse beside it",
+        (
+            "binarize.residual=[{codec: {kind: sparse, mask: {kind: top_share, share: 0.005}}}]",
+            "finetune.train=[codes, scales, norms, weights]",
+        ),
+    ),
+    "rank-2": Variant("magnitudes of rank 2", ("binarize.codec.rank=2",)),
 }
 
 
@@ -56,8 +149,9 @@ class Cell:
     name: str
     method: str = DENSE
     bits: float | Literal["sign"] | None = None
-    calibration: Calibration = "stdlib"
-    lipschitz: bool = True
+    calibration: Calibration = "mix"
+    variant: str | None = None
+    seed: int = 0
     trial: float | None = None
 
     @property
@@ -68,7 +162,12 @@ class Cell:
     @property
     def config(self) -> str | None:
         """Return the configuration that makes it; None for the dense model as it is."""
-        return CONFIGS.get(self.method)
+        return None if self.method == DENSE else METHODS[self.method].config
+
+    @property
+    def plain(self) -> bool:
+        """Tell whether it is a method as it is, on its group's own text."""
+        return self.variant is None and self.seed == 0 and self.calibration == MAIN[self.group]
 
 
 @dataclass(frozen=True)
@@ -90,11 +189,8 @@ QUICK = Scale("quick", 256, 8, 8, 16, {"blimp": 5, "lambada": 20}, 4, 4)
 
 
 def all_cells() -> tuple[Cell, ...]:
-    """Return every cell, those that others need first."""
-    return (
-        *_cells("reference", "stdlib", budgets=(1.0, 0.55, 0.3)),
-        *_cells("stories260K", "tinystories", budgets=(1.5,)),
-    )
+    """Return every cell, those that others need first, then by what matters most."""
+    return (*_reference(), *_stories())
 
 
 def find_cells(pattern: str | None = None) -> tuple[Cell, ...]:
@@ -115,31 +211,49 @@ def needs(cell: Cell) -> tuple[str, ...]:
 
 
 def trials(group: Group, method: str) -> tuple[Cell, ...]:
-    """Return the trials of a method on a model; none for one that is not tuned."""
-    if method not in SEARCHES:
+    """Return the trials of a method on a model; none for one that is not trained."""
+    if method not in METHODS or not METHODS[method].rates:
         return ()
-    main: Calibration = "stdlib" if group == "reference" else "tinystories"
-    bits = None if method == "dense-tuned" else 1.0 if group == "reference" else 1.5
+    bits = None if method == "dense-tuned" else TRIAL_BITS[group]
     return tuple(
-        Cell(group, f"rate-{method}-x{factor:.2g}", method, bits, main, trial=factor)
-        for factor in SEARCHES[method].factors
+        Cell(group, f"rate-{method}-x{factor:.2g}", method, bits, MAIN[group], trial=factor)
+        for factor in METHODS[method].factors
     )
 
 
-def _cells(group: Group, main: Calibration, *, budgets: tuple[float, ...]) -> tuple[Cell, ...]:
-    highest = max(budgets)
-    found = [Cell(group, DENSE)]
-    found += [trial for method in SEARCHES for trial in trials(group, method)]
-    found += [Cell(group, "sign", "sign", None, main)]
-    found += [Cell(group, f"tt-svd-sign-{bits}", "tt-svd-sign", bits, main) for bits in (highest, "sign")]
-    for calibration in (main,) if group == "reference" else (main, "self"):
-        mark = "" if calibration == main else f"-{calibration}"
-        for method in ("liptt-ptq", "liptt-onestep"):
-            dials = budgets if mark else ("sign", *budgets)
-            found += [Cell(group, f"{method}-{bits}{mark}", method, bits, calibration) for bits in dials]
-        found += [Cell(group, f"dense-tuned{mark}", "dense-tuned", None, calibration)]
-    if group == "reference":
-        found += [Cell(group, "liptt-onestep-1.0-no-lipschitz", "liptt-onestep", 1.0, main, lipschitz=False)]
-        for method in ("liptt-ptq", "liptt-onestep"):
-            found += [Cell(group, f"{method}-{bits}-self", method, bits, "self") for bits in budgets]
+def _reference() -> tuple[Cell, ...]:
+    with_dial = [method for method in METHODS if method not in ("sign", "dense-tuned")]
+    found = [Cell("reference", DENSE)]
+    found += [trial for method in METHODS for trial in trials("reference", method)]
+    found += [_cell("reference", "sign", None)]
+    found += [_cell("reference", method, bits) for bits in (1.0, 0.55, 2.0, 0.3) for method in with_dial]
+    found += [_cell("reference", "dense-tuned", None)]
+    found += [_cell("reference", method, "sign") for method in ("tt-svd-sign", *OURS)]
+    found += [_cell("reference", "liptt-onestep", 1.0, calibration=text) for text in _ALONE]
+    found += [_cell("reference", "liptt-onestep", bits, variant=name) for bits in (1.0, 0.55) for name in VARIANTS]
+    found += [_cell("reference", method, bits) for bits in (0.8, 1.5) for method in with_dial]
     return tuple(found)
+
+
+def _stories() -> tuple[Cell, ...]:
+    with_dial = [method for method in METHODS if method not in ("sign", "dense-tuned")]
+    found = [Cell("stories260K", DENSE, calibration="tinystories")]
+    found += [trial for method in METHODS for trial in trials("stories260K", method)]
+    found += [_cell("stories260K", "sign", None)]
+    found += [_cell("stories260K", method, bits) for bits in (1.5, 2.0, 2.5) for method in with_dial]
+    found += [_cell("stories260K", "dense-tuned", None)]
+    found += [_cell("stories260K", method, 1.5, calibration="self") for method in OURS]
+    return tuple(found)
+
+
+def _cell(
+    group: Group,
+    method: str,
+    bits: float | Literal["sign"] | None,
+    *,
+    calibration: Calibration | None = None,
+    variant: str | None = None,
+) -> Cell:
+    marks = [method, bits, None if calibration in (None, MAIN[group]) else calibration, variant]
+    name = "-".join(str(mark) for mark in marks if mark is not None)
+    return Cell(group, name, method, bits, calibration or MAIN[group], variant)

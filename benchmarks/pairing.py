@@ -11,9 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_UNITS = 10_000
 
-def paired_corpus(candidate: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[str, float]:
-    """Return the nats of a corpus, and what they are above dense."""
+
+def paired_corpus(candidate: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nats of a corpus, and what they are above dense; each window's in ten-thousandths."""
     pairs = zip(candidate["window_nats"], dense["window_nats"], strict=True)
     differences = [ours - theirs for ours, theirs in pairs]
     return {
@@ -21,6 +23,7 @@ def paired_corpus(candidate: Mapping[str, Any], dense: Mapping[str, Any]) -> dic
         "nats": candidate["nats"],
         "excess": _mean(differences),
         "excess_standard_error": standard_error(differences),
+        "excess_windows": " ".join(str(round(_UNITS * difference)) for difference in differences),
     }
 
 
@@ -46,6 +49,29 @@ def paired_task(candidate: Mapping[str, Any], dense: Mapping[str, Any]) -> dict[
         "kept": kept,
         "kept_standard_error": None if ratio is None else standard_error(ratio) / gained,
     }
+
+
+def paired_difference(
+    ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]
+) -> tuple[float, float] | None:
+    """Return by how much our excess is above theirs on the same windows, and its standard error.
+
+    Each side is one or more seeds of a method. Windows are averaged over seeds before they are paired; the spread of
+    the seeds' means, where a side has several, is added to the error.
+
+    Returns:
+        None if a side has no windows, or they are not the same ones.
+    """
+    sides = [
+        [[int(word) for word in found["excess_windows"].split()] for found in side if "excess_windows" in found]
+        for side in (ours, theirs)
+    ]
+    if not all(sides) or len({len(windows) for side in sides for windows in side}) != 1:
+        return None
+    means = [[_mean(values) / _UNITS for values in zip(*side, strict=True)] for side in sides]
+    differences = [mine - other for mine, other in zip(*means, strict=True)]
+    spread = [standard_error([_mean(seed) / _UNITS for seed in side]) if len(side) > 1 else 0.0 for side in sides]
+    return _mean(differences), math.hypot(standard_error(differences), *spread)
 
 
 def standard_error(values: Sequence[float]) -> float:

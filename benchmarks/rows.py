@@ -1,7 +1,9 @@
 """The results of the benchmark as rows, and the verdicts that they give; torch-free, like all that reads results.
 
-Every cell of `cells.py` has its row, also one that is missing or failed. The verdict asked for: LipTT's excess over
-dense is at most half of that of the better baseline of equal or more honest bits.
+Every cell of `cells.py` has its row, also one that is missing or failed. Two verdicts are asked for. LipTT against the
+baselines: its excess over dense is at most half of that of the better one of equal or more honest bits. LipTT against
+the rivals: the better of our recipes wins, ties or loses against the better rival at a budget; a difference within two
+paired standard errors is a tie.
 """
 
 import math
@@ -10,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import DENSE, Cell, Group, all_cells
+from cells import BASELINES, DENSE, MAIN, METHODS, OURS, RIVALS, VARIANTS, Cell, Group, all_cells
+from pairing import paired_difference
 from setting import read_result
 
 CORPORA: Mapping[Group, tuple[str, ...]] = {"reference": ("stdlib", "valid"), "stories260K": ("tinystories",)}
 TARGET_SHARE = 0.5
-_BASELINES = ("sign", "tt-svd-sign")
-_LIPTT = ("liptt-ptq", "liptt-onestep")
 _BITS_TOLERANCE = 1e-9
+_ORDER = (DENSE, "dense-tuned", *(method for method in METHODS if method != "dense-tuned"))
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,13 @@ class Row:
     def label(self) -> str:
         """Return what the row is called."""
         parts = [self.cell.method]
-        if not self.cell.lipschitz:
-            parts.append("without the Lipschitz term")
-        if self.cell.calibration == "self":
-            parts.append("on `self`")
-        return " ".join(parts)
+        if self.cell.variant is not None:
+            parts.append(VARIANTS[self.cell.variant].title)
+        if self.cell.calibration != MAIN[self.cell.group]:
+            parts.append(f"on `{self.cell.calibration}`")
+        if self.cell.seed:
+            parts.append(f"seed {self.cell.seed}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -89,28 +93,100 @@ class Verdict:
         )
 
 
+@dataclass(frozen=True)
+class Duel:
+    """The better of our recipes and the better rival, at one budget on one corpus; several seeds where measured."""
+
+    bits: float
+    corpus: str
+    ours: str
+    theirs: str
+    excesses: tuple[float, float]
+    difference: float
+    standard_error: float
+
+    @property
+    def outcome(self) -> str:
+        """Return win, loss or tie."""
+        if abs(self.difference) <= 2 * self.standard_error:
+            return "tie"
+        return "win" if self.difference < 0 else "loss"
+
+    def __str__(self) -> str:
+        """Return both excesses and what lies between them in a line."""
+        share = self.difference / self.excesses[1] if self.excesses[1] > 0 else math.nan
+        return (
+            f"at {self.bits:g} bits on {self.corpus}, {self.ours} {self.excesses[0]:.3f} nats against "
+            f"{self.excesses[1]:.3f} of {self.theirs}: {self.difference:+.3f} ± {self.standard_error:.3f}, {share:+.0%}"
+        )
+
+
 def read_rows(results: Path, group: Group) -> list[Row]:
-    """Return a group's rows without its trials, by honest bits from dense down, the missing ones in their place."""
-    rows = [
-        Row(cell, read_result(results, cell.key)) for cell in all_cells() if cell.group == group and cell.trial is None
-    ]
-    order = (DENSE, "dense-tuned", *_BASELINES, *_LIPTT)
-    return sorted(rows, key=lambda row: order.index(row.cell.method))
+    """Return a group's rows without its trials, by method, the missing ones in their place.
+
+    A result that was calibrated on other text than its cell names counts as missing.
+    """
+    rows = [Row(cell, _result(results, cell)) for cell in all_cells() if cell.group == group and cell.trial is None]
+    return sorted(rows, key=lambda row: _ORDER.index(row.cell.method))
 
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
-    """Return a verdict for each LipTT row and corpus that has a baseline of equal or more bits."""
+    """Return a verdict for each plain LipTT row and corpus that has a baseline of equal or more bits."""
     found = []
     for row in rows:
-        if row.whole and row.cell.method in _LIPTT and row.cell.lipschitz:
-            rivals = [each for each in rows if each.whole and each.cell.method in _BASELINES and _affords(each, row)]
+        if row.whole and row.cell.method in OURS and row.cell.plain:
+            rivals = [each for each in rows if each.whole and each.cell.method in BASELINES and _affords(each, row)]
             for corpus in CORPORA[row.cell.group]:
                 beside = [rival for rival in rivals if rival.excess(corpus) is not None]
                 if beside and row.excess(corpus) is not None:
-                    found.append(
-                        Verdict(row, min(beside, key=lambda rival: rival.get("corpora", corpus, "excess")), corpus)
-                    )
+                    best = min(beside, key=lambda rival: rival.get("corpora", corpus, "excess"))
+                    found.append(Verdict(row, best, corpus))
     return found
+
+
+def duels(rows: Sequence[Row]) -> list[Duel]:
+    """Return a duel for each budget and corpus at which both sides were measured."""
+    budgets = sorted({row.cell.bits for row in rows if isinstance(row.cell.bits, float)}, reverse=True)
+    pairs = [_duel(rows, bits, corpus) for bits in budgets for corpus in CORPORA[rows[0].cell.group]]
+    return [duel for duel in pairs if duel is not None]
+
+
+def _duel(rows: Sequence[Row], bits: float, corpus: str) -> Duel | None:
+    ours, theirs = (_best(rows, methods, bits, corpus) for methods in (OURS, RIVALS))
+    if not ours or not theirs:
+        return None
+    pair = paired_difference(_windows(ours, corpus), _windows(theirs, corpus))
+    if pair is None:
+        return None
+    excesses = (_mean_excess(ours, corpus), _mean_excess(theirs, corpus))
+    return Duel(bits, corpus, ours[0].cell.method, theirs[0].cell.method, excesses, *pair)
+
+
+def _result(results: Path, cell: Cell) -> Mapping[str, Any] | None:
+    found = read_result(results, cell.key)
+    stale = (
+        found is not None and cell.method != DENSE and found.get("calibrated_on", cell.calibration) != cell.calibration
+    )
+    return None if stale else found
+
+
+def _best(rows: Sequence[Row], methods: Sequence[str], bits: float, corpus: str) -> list[Row]:
+    """Return all seeds of the method with the least mean excess at a budget; empty if none was measured."""
+    by_method: dict[str, list[Row]] = {}
+    for row in rows:
+        cell = row.cell
+        same = cell.bits == bits and cell.variant is None and cell.calibration == MAIN[cell.group]
+        if same and cell.method in methods and row.whole and row.excess(corpus) is not None:
+            by_method.setdefault(cell.method, []).append(row)
+    return min(by_method.values(), key=lambda seeds: _mean_excess(seeds, corpus), default=[])
+
+
+def _windows(seeds: Sequence[Row], corpus: str) -> list[Mapping[str, Any]]:
+    return [row.get("corpora", corpus) for row in seeds]
+
+
+def _mean_excess(seeds: Sequence[Row], corpus: str) -> float:
+    return math.fsum(row.excess(corpus) or 0.0 for row in seeds) / len(seeds)
 
 
 def _affords(rival: Row, row: Row) -> bool:

@@ -14,17 +14,18 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from cells import DENSE, ROOT, SEARCHES, Cell, Group, Scale, trials
-from texts import sha256_of, write_stdlib_parts, write_story_parts
+from cells import DENSE, METHODS, ROOT, VARIANTS, Cell, Group, Scale, trials
+from texts import sha256_of, write_sampled_parts, write_stdlib_parts, write_story_parts
 
 from liptt_cli.config import configs_folder, load_config
+from liptt_cli.menu.run import RunConfig
 from liptt_cli.planning.architectures import find_shape
 from liptt_cli.planning.plan import Plan, chosen_sites, structure
 from liptt_cli.planning.sites import read_headers
 from liptt_cli.version import VERSION
 
 CODE = f"{VERSION}/1"  # raise the second number when a change of the code changes what a cell measures
-HELD_OUT = "held-out"
+HELD_OUT = "held-out"  # the corpora of a trial begin with it
 TEXTS, PAIRS = "eval-texts", "eval-pairs"  # the evaluations of a cell, and their files
 TASKS = {"blimp": "blimp_offline.yaml", "lambada": "lambada_openai_offline.yaml"}
 
@@ -62,9 +63,9 @@ class Setting:
 
     def corpora(self, cell: Cell) -> dict[str, str]:
         """Return the corpora that a cell is measured on, by short name."""
-        part = "stdlib" if cell.group == "reference" else "tinystories"
         if cell.trial is not None:
-            return {HELD_OUT: str(self._text(f"{part}-held-out"))}
+            parts = ("stdlib", "self") if cell.group == "reference" else ("tinystories",)
+            return {f"{HELD_OUT} {part}": str(self._text(f"{part}-held-out")) for part in parts}
         if cell.group == "stories260K":
             return {"tinystories": str(self._text("tinystories-evaluation"))}
         valid = self.shared / "data" / "corpus" / "valid.txt.gz"
@@ -131,49 +132,61 @@ class Setting:
         return self.work / "texts" / f"{name}.jsonl"
 
     def _write_texts(self, cell: Cell) -> None:
+        folder = self.work / "texts"
         if cell.group == "stories260K":
-            write_story_parts(self.work / "texts", self._sample)
-        elif cell.trial is not None:
-            write_stdlib_parts(self.work / "texts")
+            write_story_parts(folder, self._sample)
+        elif cell.trial is not None or cell.calibration == "mix":
+            write_stdlib_parts(folder)
+            write_sampled_parts(folder, self.reference, windows=self.scale.calibration_windows)
 
-    def _calibration(self, cell: Cell) -> str:
-        """Return the calibration corpus; a trial's is the part that is not held out."""
-        if cell.trial is not None:
-            return str(self._text(f"{cell.calibration}-tuning"))
-        return str(self._text("tinystories-calibration")) if cell.calibration == "tinystories" else cell.calibration
+    def _calibration(self, cell: Cell) -> str | dict[str, float]:
+        """Return the calibration text; a trial's is the part that is not held out."""
+        part = "calibration" if cell.trial is None else "tuning"
+        if cell.group == "stories260K":
+            return cell.calibration if cell.calibration == "self" else str(self._text(f"tinystories-{part}"))
+        if cell.calibration != "mix":
+            return cell.calibration
+        ours = "stdlib" if cell.trial is None else str(self._text("stdlib-tuning"))
+        return {ours: 0.5, str(self._text(f"self-{part}")): 0.5}
 
     def _overrides(self, cell: Cell, rate: Mapping[str, Any] | None) -> list[str]:
-        scale = self.scale
-        found = [f"model={self.model(cell.group)}", f"calibration.corpus={self._calibration(cell)}"]
-        found += [f"calibration.windows={scale.calibration_windows}"]
+        scale, method = self.scale, METHODS[cell.method]
+        found = [f"model={self.model(cell.group)}", f"calibration.corpus={json.dumps(self._calibration(cell))}"]
+        found += [f"calibration.windows={scale.calibration_windows}", f"seed={cell.seed}"]
         found += [f"calibration.window_tokens={scale.window_tokens}", "calibration.batch_windows=16"]
         found += ["load.dtype=float32", "evaluate.perplexity=[]", f"evaluate.lipschitz={_yaml(cell.trial is None)}"]
         if cell.bits is not None:
             found.append(f"bits_per_weight={sign_bits(self.model(cell.group)) if cell.bits == 'sign' else cell.bits}")
+        found += method.setting
         if rate is not None:
             found += [f"{key}={value}" for key, value in rate["values"].items()]
-            trained = {SEARCHES[cell.method].at, "finetune"}  # every tuned recipe ends with a fine-tune
-            found += [] if scale.steps is None else [f"{at}.steps={scale.steps}" for at in sorted(trained)]
-        if scale.iterations is not None and cell.method.startswith("liptt"):
-            found.append(f"binarize.solver.iterations={scale.iterations}")
-        return found if cell.lipschitz else [*found, f"finetune.objectives={_without_lipschitz(str(cell.config))}"]
+        found += [] if cell.variant is None else VARIANTS[cell.variant].overrides
+        return [*found, *self._shortened(cell)]
+
+    def _shortened(self, cell: Cell) -> list[str]:
+        """Return the overrides of a scale that only proves that a cell runs."""
+        options = _options(cell)
+        found = []
+        trainings = {"decompose.heal": options.decompose.heal, "finetune": options.finetune}
+        trainings |= {"binarize.rest": options.binarize.rest, "binarize.codes": options.binarize.codes}
+        for at, tuning in trainings.items():
+            if self.scale.steps is not None and tuning.steps > self.scale.steps:
+                found.append(f"{at}.steps={self.scale.steps}")
+        if self.scale.iterations is not None and options.binarize.solver.kind == "admm":
+            found.append(f"binarize.solver.iterations={self.scale.iterations}")
+        return found
 
     def _rate(self, cell: Cell) -> dict[str, Any] | None:
-        """Return the rates of a tuned cell: those it tries, or the best tried ones with all that was found."""
-        search = SEARCHES.get(cell.method)
-        if search is None:
+        """Return the rates of a trained cell: those it tries, or the best tried ones with all that was found."""
+        keys = METHODS[cell.method].rates
+        if not keys:
             return None
         tried = {} if cell.trial is not None else self._tried(cell)
         if not tried and cell.trial is None:
             raise LookupError(f"no trial of {cell.method} was finished, so no rate can be chosen")
         factor = min(tried, key=lambda each: tried[each]) if cell.trial is None else cell.trial
-        options: Any = load_config(str(cell.config), overrides=["model=none"]).config
-        for part in search.at.split("."):
-            options = getattr(options, part)
-        rates = options.learning_rate
-        values = {
-            f"{search.at}.learning_rate.{key}": float(f"{getattr(rates, key) * factor:.4g}") for key in search.keys
-        }
+        options = _options(cell)
+        values = {key: float(f"{_at(options, key) * factor:.4g}") for key in keys}
         return {"factor": factor, "values": values, "held_out_nats": {f"{each:.2g}": tried[each] for each in tried}}
 
     def _tried(self, cell: Cell) -> dict[float, float]:
@@ -181,7 +194,7 @@ class Setting:
         for trial in trials(cell.group, cell.method):
             result = read_result(self.results, trial.key)
             if result is not None and result["status"] == "ok" and trial.trial is not None:
-                found[trial.trial] = float(result["corpora"][HELD_OUT]["nats"])
+                found[trial.trial] = held_out_nats(result)
         return found
 
     def _price(self, config: str, overrides: tuple[str, ...]) -> dict[str, Any]:
@@ -217,9 +230,17 @@ class Setting:
         """
         plain = {key: value for key, value in chosen.items() if key not in ("model", "output", "evaluate", "export")}
         corpus = self._calibration(cell) if chosen else "none"
-        text = sha256_of(Path(corpus)) if corpus.endswith(".jsonl") else corpus
-        plain["calibration"] = {**plain.get("calibration", {}), "corpus": text}
-        return _digest([plain, _model_sha256(self.model(cell.group)), CODE, _python() if text == "stdlib" else ""])
+        shares = corpus if isinstance(corpus, dict) else {corpus: 1.0}
+        texts = {sha256_of(Path(name)) if name.endswith(".jsonl") else name: share for name, share in shares.items()}
+        named: Any = texts if len(texts) > 1 else next(iter(texts))
+        plain["calibration"] = {**plain.get("calibration", {}), "corpus": named}
+        return _digest([plain, _model_sha256(self.model(cell.group)), CODE, _python() if "stdlib" in texts else ""])
+
+
+def held_out_nats(result: Mapping[str, Any]) -> float:
+    """Return what a trial is judged by: the mean nats over its held-out texts."""
+    found = [float(each["nats"]) for name, each in result["corpora"].items() if name.startswith(HELD_OUT)]
+    return sum(found) / len(found)
 
 
 def read_result(results: Path, key: str) -> dict[str, Any] | None:
@@ -247,10 +268,19 @@ def _code_bits(plan: Plan) -> float:
     return sum(section.entries * section.bits for section in indices) / plan.weights
 
 
-def _without_lipschitz(config: str) -> str:
-    """Return the recipe's objectives with the Lipschitz term at weight 0, where it is only reported."""
-    objectives = load_config(config, overrides=["model=none"]).resolved["finetune"]["objectives"]  # type: ignore[index, call-overload]
-    return json.dumps([{**each, "weight": 0.0} if each["kind"] == "lipschitz" else each for each in objectives])
+def _options(cell: Cell) -> RunConfig:
+    """Return a cell's recipe with the common number of tokens, before any rate is chosen."""
+    overrides = ["model=none", *METHODS[cell.method].setting]
+    if METHODS[cell.method].rates and cell.bits is not None:
+        overrides.append("bits_per_weight=1.0")
+    return load_config(str(cell.config), overrides=overrides).config
+
+
+def _at(options: RunConfig, key: str) -> float:
+    found: Any = options
+    for part in key.split("."):
+        found = getattr(found, part)
+    return float(found)
 
 
 @cache

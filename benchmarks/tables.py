@@ -6,26 +6,27 @@ A cell that is missing or failed is shown as such. What the text claims, it comp
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from cells import DENSE, SEARCHES, Cell, Group, all_cells, trials
-from rows import CORPORA, TARGET_SHARE, Row, Verdict, read_rows, verdicts
-from setting import HELD_OUT, read_result
+from cells import DENSE, METHODS, Cell, Group, all_cells, trials
+from rows import CORPORA, TARGET_SHARE, Duel, Row, Verdict, duels, read_rows, verdicts
+from setting import held_out_nats, read_result
 
 TASKS = {"blimp": "BLiMP", "lambada": "LAMBADA"}
 JUDGE_BAR = 0.6
 MISSING = "missing"
 _PICTURE = "![Excess nats over dense against honest bits]({})"
 _QUESTION = f"Is LipTT's excess at most {TARGET_SHARE:.0%} of that of the better baseline of equal or more bits?"
+_RIVAL_QUESTION = "Is LipTT ahead of the best rival (beyond two paired standard errors)?"
 
 
 def short_table(results: Path) -> str:
-    """Return the README's part: the reference model's rows at the named budgets, and what they come to."""
-    every = read_rows(results, "reference")
-    if not any(row.whole for row in every):
+    """Return the README's part: methods by budgets on the reference model, and what they come to."""
+    rows = [row for row in read_rows(results, "reference") if row.cell.plain]
+    if not any(row.whole for row in rows):
         return "Not measured yet: `make bench`, then `make tables`."
-    rows = [row for row in every if row.cell.bits != "sign" and row.cell.lipschitz]
-    judged = verdicts(rows)
-    short = [*_table(rows), "", *_notes(rows), "", _PICTURE.format("benchmarks/results/excess.svg")]
-    return "\n".join([*short, "", _summary(judged)] if judged else short)
+    short = [*_by_budget(rows), "", *_notes(rows), "", _PICTURE.format("benchmarks/results/excess.svg")]
+    for line in (_summary(verdicts(rows)), _outcomes(duels(read_rows(results, "reference")))):
+        short += ["", line] if line else []
+    return "\n".join(short)
 
 
 def long_text(results: Path) -> str:
@@ -41,6 +42,7 @@ def long_text(results: Path) -> str:
         rows = read_rows(results, group)
         lines += [f"## {title}", "", *_table(rows), "", *_notes(rows), ""]
         lines += _section(_QUESTION, [f"- {verdict}: **{verdict.answer}**" for verdict in verdicts(rows)])
+        lines += _section(_RIVAL_QUESTION, [f"- {duel}: **{duel.outcome}**" for duel in duels(rows)])
         lines += _section("Faults", _faults(rows))
         lines += _section("The search of rates", _searches(results, group))
         lines += _section("The Lipschitz term", _gains(rows))
@@ -50,9 +52,39 @@ def long_text(results: Path) -> str:
 
 def _summary(judged: Sequence[Verdict]) -> str:
     """Return how many verdicts are yes, and those that are not."""
+    if not judged:
+        return ""
     against = [verdict for verdict in judged if verdict.answer == "no"]
     named = ". Not so: " + "; ".join(map(str, against)) if against else ""
     return f"{_QUESTION} In {len(judged) - len(against)} of {len(judged)} comparisons{named}."
+
+
+def _outcomes(fought: Sequence[Duel]) -> str:
+    """Return all duels with the rivals in a line."""
+    return f"{_RIVAL_QUESTION} " + "; ".join(f"{duel}, {duel.outcome}" for duel in fought) + "." if fought else ""
+
+
+def _by_budget(rows: Sequence[Row]) -> list[str]:
+    """Return a line a method and a column a budget, each with the excess on every corpus."""
+    corpora = CORPORA[rows[0].cell.group]
+    budgets = sorted({row.cell.bits for row in rows if isinstance(row.cell.bits, float)}, reverse=True)
+    heads = ["method", "its own bits", *(f"{bits:g} bits" for bits in budgets)]
+    lines = []
+    for method in dict.fromkeys(row.cell.method for row in rows if row.cell.method != DENSE):
+        own = {row.cell.bits: row for row in rows if row.cell.method == method}
+        alone = own.get(None)
+        dial = [_both(own.get(bits), corpora) for bits in budgets]
+        lines.append([method, "" if alone is None else _both(alone, corpora, bits=method != "dense-tuned"), *dial])
+    return list(_markdown(heads, lines))
+
+
+def _both(row: Row | None, corpora: Sequence[str], *, bits: bool = False) -> str:
+    if row is None:
+        return ""
+    if not row.whole:
+        return MISSING if row.found is None else "failed"
+    shown = " / ".join(MISSING if row.excess(c) is None else f"{row.excess(c):.3f}" for c in corpora)
+    return f"{row.bits:.3f}: {shown}" if bits else shown
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
@@ -125,8 +157,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     """Return what must be known to read the table."""
     group = rows[0].cell.group
     calibration = {
-        "reference": "Calibrated and tuned on the calibration side of `stdlib`, measured on its other side and on "
-        "held-out books (`valid`).",
+        "reference": "Calibrated and tuned half on the calibration side of `stdlib`, half on text sampled from the "
+        "model; measured on the other side of `stdlib` and on held-out books (`valid`), never calibrated on.",
         "stories260K": "Calibrated and tuned on 60 % of the stories of a TinyStories sample, or on text sampled from "
         "the model (`self`), measured on the other stories; the model was trained on both parts. Its widths are small, "
         "which makes scales dear.",
@@ -148,11 +180,11 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _claims(rows: Sequence[Row]) -> list[str]:
-    """Return the paper's three claims in one line, for the one-step method at its highest budget below sign's."""
-    own = [row for row in rows if row.whole and row.cell.method == "liptt-onestep" and row.cell.bits != "sign"]
-    if not own:
+    """Return the paper's three claims in one line, for the one-step method at one bit."""
+    own = [row for row in rows if row.whole and row.cell.method == "liptt-onestep" and row.cell.bits == 1.0]
+    best = next((row for row in own if row.cell.plain), None)
+    if best is None:
         return []
-    best = max(own, key=lambda row: (row.bits, row.cell.lipschitz))
     size, operations = _size(best)
     kept = ", ".join(f"{_kept(best, task)} ({name})" for task, name in TASKS.items())
     file = "-" if size is None else f"{size[0] / size[1] - 1:+.0%}"
@@ -169,9 +201,11 @@ def _faults(rows: Sequence[Row]) -> list[str]:
 def _searches(results: Path, group: Group) -> list[str]:
     """Return the held-out nats of every trial, a rate being a factor times the recipe's own, and the one taken."""
     lines = []
-    for method, search in SEARCHES.items():
+    for method, search in METHODS.items():
+        if not search.rates:
+            continue
         tried = {trial.trial: Row(trial, read_result(results, trial.key)) for trial in trials(group, method)}
-        nats = {factor: row.get("corpora", HELD_OUT, "nats") for factor, row in tried.items() if row.whole}
+        nats = {factor: held_out_nats(row.found) for factor, row in tried.items() if row.whole and row.found}
         best = min(nats, key=lambda factor: nats[factor]) if nats else None
         shown = ", ".join(
             f"x{factor:.2g} {f'{nats[factor]:.4f}' if factor in nats else MISSING}" for factor in search.factors

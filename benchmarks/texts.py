@@ -3,6 +3,7 @@
     stdlib-tuning.jsonl, stdlib-held-out.jsonl               the calibration side of `stdlib`, for the search of rates
     tinystories-calibration.jsonl, -evaluation.jsonl         the sample of TinyStories, story by story, 60 to 40
     tinystories-tuning.jsonl, tinystories-held-out.jsonl     its calibration part again, for the search of rates
+    self-calibration.jsonl, -tuning.jsonl, -held-out.jsonl   text sampled from the reference model, in the same way
 
 Held out is a tenth by characters. The order is a seeded shuffle of whole documents; equal stories stay on one side.
 """
@@ -18,6 +19,7 @@ from liptt_cli.calibration.standard_library import standard_library
 
 HELD_OUT_SHARE = 0.1
 EVALUATION_SHARE = 0.4
+_SAMPLED_TOKENS = 256
 
 
 def write_stdlib_parts(folder: Path) -> None:
@@ -37,6 +39,29 @@ def write_story_parts(folder: Path, sample: Path) -> None:
         held_out, tuning = split(calibration, share=HELD_OUT_SHARE)
         for name, part in zip(names, (calibration, evaluation, tuning, held_out), strict=True):
             _write(folder, name, part)
+
+
+def write_sampled_parts(folder: Path, model: Path, *, windows: int) -> None:
+    """Write text sampled from a model once for all cells, and its two parts, unless they are there."""
+    if not _there(folder, "self-calibration", "self-tuning", "self-held-out"):
+        documents = _sampled(model, windows)
+        held_out, tuning = split(documents, share=HELD_OUT_SHARE)
+        for name, part in (("self-held-out", held_out), ("self-tuning", tuning), ("self-calibration", documents)):
+            _write(folder, name, part)
+
+
+def _sampled(model: Path, windows: int) -> list[str]:
+    """Return what `calibration.corpus: self` reads, as text; a tenth more, as some is held out."""
+    import torch  # heavy, and only this text needs a model
+
+    from liptt_cli.calibration.windows import Sampling, sampled_from
+    from liptt_cli.models.hub import load_model, load_tokenizer, locate
+
+    source = locate(str(model))
+    tokenizer = load_tokenizer(source)
+    sampling = Sampling(-(-windows * 6 // 5), _SAMPLED_TOKENS, seed=0)
+    ids = sampled_from(load_model(source, dtype=torch.float32), tokenizer, sampling)
+    return [text for text in tokenizer.batch_decode(ids, skip_special_tokens=True) if text.strip()]
 
 
 def cut_stories(text: str) -> list[str]:

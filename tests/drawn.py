@@ -1,5 +1,6 @@
 """What the tests of forms, values and the algebra draw: weights, grams, forms, and values of any form."""
 
+from dataclasses import replace
 from math import prod
 
 import pytest
@@ -9,8 +10,11 @@ from hypothesis import strategies as st
 from liptt_cli.algebra.compose import LinearPlan
 from liptt_cli.formats.build import build
 from liptt_cli.formats.dense import DTYPES
+from liptt_cli.formats.rounding import index_dtype
 from liptt_cli.forms.chain import ChainForm
-from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
+from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm, ZeroForm
+from liptt_cli.forms.sum import SumForm
+from liptt_cli.forms.zones import ZonesForm
 from liptt_cli.tensors.modes import chain_modes
 
 # The run-time type checker looks at random items of containers, which hypothesis notices in strategies.
@@ -44,6 +48,14 @@ def gram(width, *, seed=0, dtype=torch.float64):
     return (inputs.T @ inputs / len(inputs) + 0.01 * torch.eye(width)).to(dtype)
 
 
+def magnitude_form(shape, ranks, *, layout="split", envelope=2):
+    """A chain of sign cores under magnitudes of their own, with end scales where these cannot take them."""
+    form = chain_form(shape, ranks, layout=layout)
+    cores = tuple(GridForm(c.shape, scale=EnvelopeForm(*c.shape, cols=True, rank=envelope)) for c in form.cores)
+    free = replace(form, cores=cores, scales=(False,) * len(form.scales)).free_scales
+    return replace(form, cores=cores, scales=(not free[0], *[False] * len(ranks), not free[-1]))
+
+
 def chain_form(shape, ranks, *, layout="split", bond_scales=True, dtype=None):
     """A chain of sign cores with scales, or of floats of `dtype` without any."""
     modes = chain_modes(shape, layout, cores=len(ranks) + 1)
@@ -68,9 +80,13 @@ def plan_of(form, factor, codec, solver, **more):
     return LinearPlan(form, factor, codec, solver, **more)
 
 
+def shapes():
+    return st.tuples(st.integers(1, 9), st.integers(1, 19))
+
+
 @st.composite
-def leaf_forms(draw):
-    shape = (draw(st.integers(1, 9)), draw(st.integers(1, 19)))
+def leaf_forms(draw, shape=None):
+    shape = shape or draw(shapes())
     if draw(st.booleans()):
         return DenseForm(shape, draw(st.sampled_from(["float16", "bfloat16", "float32"])))
     envelopes = st.builds(
@@ -105,18 +121,58 @@ def chain_forms(draw):
     return ChainForm(shape, tuple(out_modes), tuple(in_modes), tuple(bonds[1:-1]), cores, scales)
 
 
+@st.composite
+def zones_forms(draw, shape=None):
+    """Two or three zones of every layout, with parts of every kind."""
+    rows, columns = shape or draw(st.tuples(st.integers(1, 9), st.integers(3, 19)))
+    layout, more = draw(st.sampled_from(["column", "index", "entry"])), draw(st.integers(1, 2))
+    whole = rows * columns if layout == "entry" else columns
+    counts = tuple(draw(st.integers(1, whole // 3)) for _ in range(more))
+    part = st.just(ZeroForm((rows, columns))) | leaf_forms((rows, columns))
+    return ZonesForm((rows, columns), layout, counts, tuple(draw(part) for _ in range(more + 1)))
+
+
+@st.composite
+def sum_forms(draw):
+    """Two or three parts: numbers, grids, zones, a chain of two cores with any magnitude."""
+    shape = (draw(st.integers(1, 9)), draw(st.integers(3, 19)))
+    rank = draw(st.integers(1, 5))
+    scale = draw(st.none() | st.integers(1, 3))
+    cores = tuple(
+        GridForm(size, scale=EnvelopeForm(*size, cols=True, rank=scale) if scale else None)
+        for size in ((shape[0], rank), (rank, shape[1]))
+    )
+    chain = ChainForm(shape, (shape[0], 1), (1, shape[1]), (rank,), cores, (not scale,) * 3)
+    parts = st.lists(st.just(chain) | leaf_forms(shape) | zones_forms(shape), min_size=2, max_size=3)
+    return SumForm(tuple(draw(parts)))
+
+
 def forms():
-    return leaf_forms() | chain_forms()
+    return leaf_forms() | chain_forms() | zones_forms() | sum_forms()
 
 
 def value_of(form, *, seed=0):
     """A settled value of the form with random codes and numbers."""
     generator, fields = seeded(seed), {}
     for section in form.sections():
-        if section.storage == "index":
+        if section.name.endswith("labels"):
+            fields[section.name] = _labels(form, section.name, section, generator)
+        elif section.storage == "index":
             fields[section.name] = torch.randint(
                 0, 2**section.bits, section.shape, generator=generator, dtype=torch.uint8
             )
         else:
             fields[section.name] = torch.randn(section.shape, generator=generator).to(DTYPES[section.storage])
     return build(form, fields)
+
+
+def _labels(form, name, section, generator):
+    """Labels of a zones form, which may be a part of the form: sorted columns, or as many entries as counted."""
+    for step in name.split(".")[:-1]:
+        form = form.parts[int(step)] if step.isdigit() else form
+    if form.layout == "entry":
+        zones = torch.cat([torch.full((count,), zone) for zone, count in enumerate(form.entries)])
+        return zones[torch.randperm(len(zones), generator=generator)].reshape(form.shape).to(torch.uint8)
+    rows = [torch.randperm(form.shape[1], generator=generator)[: section.shape[1]] for _ in range(section.shape[0])]
+    sorted_zones = [torch.cat([row[a:b].sort().values for a, b in form.bounds]) for row in rows]
+    return torch.stack(sorted_zones).to(index_dtype(section.bits))

@@ -32,11 +32,13 @@ SMALL = (
     "calibration.batch_windows=4",
     "evaluate.perplexity=[]",
 )
+_UNIFORM = "decompose.allocator={kind: uniform}"  # evidence has tests of its own
 SHORT = {
     "sign": (),
     "tt-svd-sign": ("bits_per_weight=1.5",),
     "liptt-ptq": (
         "bits_per_weight=1.5",
+        _UNIFORM,
         "binarize.solver.iterations=4",
         "binarize.codes.steps=3",
         "binarize.codes.batch_windows=4",
@@ -44,10 +46,35 @@ SHORT = {
     ),
     "liptt-onestep": (
         "bits_per_weight=1.5",
+        _UNIFORM,
         "binarize.solver.iterations=4",
         "finetune.steps=3",
         "finetune.batch_windows=4",
     ),
+    "liptt-multistep": (
+        "bits_per_weight=1.5",
+        "decompose.heal.steps=2",
+        "binarize.solver.iterations=4",
+        "finetune.steps=2",
+    ),
+    "dbf": (
+        "bits_per_weight=1.5",
+        "binarize.solver.iterations=6",
+        "binarize.rest.epochs=1",
+        "finetune.epochs=1",
+        "finetune.batch_windows=4",
+        "finetune.latent.flip_every=1",
+        "finetune.latent.flip_share=0.01",
+    ),
+    "nanoquant": (
+        "bits_per_weight=1.5",
+        "binarize.solver.iterations=4",
+        "binarize.rest.epochs=1",
+        "binarize.codes.epochs=1",
+        "finetune.epochs=1",
+        "finetune.batch_windows=4",
+    ),
+    "littlebit": ("bits_per_weight=3.0", "finetune.epochs=1"),
 }
 
 

@@ -11,8 +11,20 @@ from liptt_cli.run_directory import STAGES
 from running import evaluated, finished, short
 
 KEYS = {
-    *("version", "run", "method", "model", "claims", "price", "totals", "linears", "evaluation", "lipschitz"),
-    *("finetune", "corpus", "stages"),
+    *(
+        "version",
+        "run",
+        "method",
+        "model",
+        "claims",
+        "price",
+        "allocation",
+        "totals",
+        "linears",
+        "evaluation",
+        "lipschitz",
+    ),
+    *("block_tuning", "healed", "finetune", "corpus", "stages"),
 }
 
 
@@ -33,6 +45,8 @@ def test_the_schema_is_stable(report: dict[str, Any]):
         *("payload_bytes", "weights", "bits_per_weight", "file_bytes", "dense_file_bytes", "dense_bf16_bytes"),
         *("sign_additions", "multiplications"),
     }
+    assert set(report["allocation"]) == {"roles", "blocks", "predicted_costs"}
+    assert list(report["allocation"]["blocks"]) == ["0", "1"] and len(report["allocation"]["roles"]) == 7
     assert set(report["evaluation"]) == {"dense", "compressed", "differences", "calibrated_on"}
     assert set(report["lipschitz"]) == {"before", "after"}
     assert set(report["finetune"]) == {"steps", "processes", "losses", "parts", "flip_share"}
@@ -93,3 +107,16 @@ def test_a_run_that_measured_nothing_has_the_same_keys(tiny_llama: Path):
     assert report["finetune"] == {"steps": 0}
     text = (run / "report.md").read_text()
     assert [head for head in ("## Quality", "## Lipschitz", "## Fine-tune") if head in text] == []
+
+
+def test_where_the_bits_went_is_told_if_evidence_chose(tiny_llama: Path):
+    allocator = "decompose.allocator={kind: knapsack, at_unit: bits, at_bits: [1.6, 2.6], iterations: 1, windows: 2}"
+    words = short("liptt-onestep", "bits_per_weight=2.4", "finetune.steps=0", allocator)
+    run = finished(tiny_llama, "liptt-onestep", *words).run.path
+    found = json.loads((run / "report.json").read_text())["allocation"]
+    assert found["predicted_costs"]["chosen"] < found["predicted_costs"]["uniform"]
+    assert found["roles"]["value"]["least"] <= found["roles"]["value"]["mean"] <= found["roles"]["value"]["most"]
+    text = (run / "report.md").read_text().partition("## Where the bits went")[2].partition("\n## ")[0]
+    assert f"| block 1 | {found['blocks']['1']['least']:.3f}" in text.replace("  ", " ").replace("  ", " ")
+    assert f"of the uniform split: {found['predicted_costs']['uniform']:.4g}" in text
+    assert "Where the bits went" not in (evaluated(tiny_llama, "sign").run.path / "report.md").read_text()

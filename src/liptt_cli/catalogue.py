@@ -9,6 +9,8 @@ from typing import Any
 from liptt_cli.algebra.codecs.base import Codec
 from liptt_cli.algebra.codecs.binary import BinaryCodec
 from liptt_cli.algebra.codecs.dense import DenseCodec
+from liptt_cli.algebra.codecs.sparse import SparseCodec
+from liptt_cli.algebra.compose import Term
 from liptt_cli.algebra.factors.base import Factor
 from liptt_cli.algebra.factors.identity import IdentityFactor
 from liptt_cli.algebra.factors.tensor_train import TensorTrainFactor
@@ -20,6 +22,7 @@ from liptt_cli.algebra.objectives.teacher_nats import TeacherNats
 from liptt_cli.algebra.solvers.admm import AdmmSolver
 from liptt_cli.algebra.solvers.base import Solver
 from liptt_cli.algebra.solvers.direct import DirectSolver
+from liptt_cli.algebra.solvers.procrustes import ProcrustesSolver
 from liptt_cli.menu import binarize, decompose, tuning
 
 FACTORS: dict[type, Callable[[Any], Factor]] = {
@@ -29,19 +32,33 @@ FACTORS: dict[type, Callable[[Any], Factor]] = {
 
 CODECS: dict[type, Callable[[Any], Codec]] = {
     binarize.FloatCodec: lambda options: DenseCodec(options.dtype),
-    binarize.BinaryCodec: lambda options: BinaryCodec(tuple(options.scale), options.iterations),
+    binarize.BinaryCodec: lambda options: BinaryCodec(tuple(options.scale), options.iterations, options.rank),
+    binarize.SparseCodec: lambda options: SparseCodec(
+        options.mask.share,
+        isinstance(options.mask, binarize.TopColumns),
+        options.mask.score,
+        options.values.dtype,
+    ),
 }
 
 SOLVERS: dict[type, Callable[[Any], Solver]] = {
     binarize.Direct: lambda options: DirectSolver(),
-    binarize.Admm: lambda options: AdmmSolver(options.iterations, options.rho, options.ridge),
+    binarize.Procrustes: lambda options: ProcrustesSolver(options.iterations),
+    binarize.Admm: lambda options: AdmmSolver(**options.model_dump(exclude={"kind"})),
 }
 
 OBJECTIVES: dict[type, Callable[[Any], Objective]] = {
     tuning.LabelNats: lambda options: LabelNats(options.weight),
     tuning.TeacherNats: lambda options: TeacherNats(options.weight, options.temperature),
-    tuning.HiddenSquare: lambda options: HiddenSquare(options.weight, options.normalise),
-    tuning.Lipschitz: lambda options: Lipschitz(options.weight, options.power_steps, options.positions),
+    tuning.HiddenSquare: lambda options: HiddenSquare(options.weight, options.normalise, options.weights),
+    tuning.Lipschitz: lambda options: Lipschitz(
+        options.weight,
+        options.power_steps,
+        options.positions,
+        options.estimator,
+        options.sided,
+        options.blocks_each_step,
+    ),
 }
 
 
@@ -50,14 +67,19 @@ def factor_of(options: decompose.Identity | decompose.TensorTrain) -> Factor:
     return FACTORS[type(options)](options)
 
 
-def codec_of(options: binarize.FloatCodec | binarize.BinaryCodec) -> Codec:
+def codec_of(options: binarize.FloatCodec | binarize.BinaryCodec | binarize.SparseCodec) -> Codec:
     """Return the codec of a `binarize.codec` record."""
     return CODECS[type(options)](options)
 
 
-def solver_of(options: binarize.Direct | binarize.Admm) -> Solver:
+def solver_of(options: binarize.Direct | binarize.Admm | binarize.Procrustes) -> Solver:
     """Return the solver of a `binarize.solver` record."""
     return SOLVERS[type(options)](options)
+
+
+def term_of(options: binarize.Term) -> Term:
+    """Return the pieces of a term."""
+    return Term(factor_of(options.factor), codec_of(options.codec), solver_of(options.solver))
 
 
 def objective_of(options: tuning.Objective) -> Objective:

@@ -21,13 +21,16 @@ def write_report(run: RunDirectory) -> dict[str, Any]:
         "method": run.resolved["method"],
         "model": facts["load"]["source"]["name"],
         "claims": _claims(facts),
-        "price": _without(facts["decompose"], "forms", *_COSTS),
+        "price": _without(facts["decompose"], "forms", "predicted_costs", "healed", *_COSTS),
+        "allocation": _allocation(facts),
         "totals": facts["export"].get("manifest", {}).get("totals"),
         "linears": facts["binarize"]["linears"],
+        "block_tuning": facts["binarize"]["tuning"],
         "evaluation": {
             key: facts["evaluate"].get(key) for key in ("dense", "compressed", "differences", "calibrated_on")
         },
         "lipschitz": facts["evaluate"].get("lipschitz"),
+        "healed": facts["decompose"].get("healed", {}),
         "finetune": _without(facts["finetune"], *_COSTS),
         "corpus": facts["load"]["corpus"],
         "stages": {name: {key: facts[name][key] for key in _COSTS} for name in STAGES},
@@ -39,6 +42,21 @@ def write_report(run: RunDirectory) -> dict[str, Any]:
 
 def _without(facts: Facts, *keys: str) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if key not in keys}
+
+
+def _allocation(facts: Facts) -> dict[str, Any]:
+    """Return where the bits went, by role and block, and what the evidence predicted, if there was some."""
+    bits = {name: found["bits_per_weight"] for name, found in facts["binarize"]["linears"].items()}
+    by: dict[str, dict[str, list[float]]] = {"roles": {}, "blocks": {}}
+    for site in facts["load"]["structure"]["sites"]:
+        by["roles"].setdefault(site["role"], []).append(bits[site["name"]])
+        by["blocks"].setdefault(str(site["block"]), []).append(bits[site["name"]])
+    spread = {kind: {key: _spread(found) for key, found in groups.items()} for kind, groups in by.items()}
+    return {**spread, "predicted_costs": facts["decompose"].get("predicted_costs")}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"least": min(values), "mean": sum(values) / len(values), "most": max(values)}
 
 
 def _claims(facts: Facts) -> dict[str, Any]:
@@ -76,7 +94,9 @@ def _lines(report: Facts) -> Iterator[str]:
     )
     yield from _quality(report["evaluation"])
     yield from _gains(report["lipschitz"])
+    yield from _block_tuning(report["block_tuning"])
     yield from _training(report["finetune"])
+    yield from _split(report["allocation"])
     yield from _errors(report["linears"])
     yield from _costs(report["stages"])
 
@@ -102,11 +122,31 @@ def _gains(lipschitz: Facts | None) -> Iterator[str]:
     if lipschitz is None:
         return
     rows = [
-        (str(after["block"]), _number(after["teacher_gain"]), f"{before['ratio']:.3f}", f"{after['ratio']:.3f}")
+        (
+            str(after["block"]),
+            _number(after["teacher_gain"]),
+            f"{before['ratio']:.3f}",
+            f"{after['ratio']:.3f}",
+            _number(after.get("amplification")),
+            _number(after.get("error_out")),
+        )
         for before, after in zip(lipschitz["before"], lipschitz["after"], strict=True)
     ]
-    heads = ("block", "dense gain", "ratio before the fine-tune", "ratio after")
+    heads = ("block", "dense gain", "ratio before the fine-tune", "ratio after", "amplification of errors", "error out")
     yield from _table("Lipschitz retention: student's to teacher's gain", heads, rows)
+
+
+def _block_tuning(records: Sequence[Facts]) -> Iterator[str]:
+    """Tell of each block's trainings of one kind: the loss that the first began with, and how the last one ended."""
+    kinds: dict[tuple[int, str], list[Facts]] = {}
+    for record in records:
+        kinds.setdefault((record["block"], record["trained"]), []).append(record)
+    rows = [
+        (str(block), kind, str(sum(r["steps"] for r in found)), _number(found[0]["first"]), _number(found[-1]["last"]))
+        for (block, kind), found in kinds.items()
+    ]
+    if rows:
+        yield from _table("Tuning of blocks", ("block", "trained", "steps", "first loss", "last loss"), rows)
 
 
 def _training(finetune: Facts) -> Iterator[str]:
@@ -117,6 +157,25 @@ def _training(finetune: Facts) -> Iterator[str]:
     yield from _table(f"Fine-tune: {finetune['steps']} steps", ("part of the loss", "first", "last"), rows)
     if finetune["flip_share"] is not None:
         yield f"Codes that flipped: {finetune['flip_share']:.2%}."
+
+
+def _split(allocation: Facts) -> Iterator[str]:
+    """Tell how unevenly the bits were shared out; an even split needs no table."""
+    costs = allocation["predicted_costs"]
+    if costs is None:
+        return
+    rows = [
+        (name if kind == "roles" else f"block {name}", *(f"{found[key]:.3f}" for key in ("least", "mean", "most")))
+        for kind in ("roles", "blocks")
+        for name, found in allocation[kind].items()
+    ]
+    yield from _table("Where the bits went", ("linears", "least bits/weight", "mean", "most"), rows)
+    yield ""
+    share = costs["chosen"] / costs["uniform"] - 1 if costs["uniform"] else None
+    yield (
+        f"Predicted cost by the evidence: {_number(costs['chosen'])}; of the uniform split: "
+        f"{_number(costs['uniform'])} ({_percent(share)})."
+    )
 
 
 def _errors(linears: Mapping[str, Facts]) -> Iterator[str]:

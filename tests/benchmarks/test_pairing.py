@@ -1,7 +1,9 @@
 """Paired numbers: equal to those of `liptt eval --against` on the same scores, and refused on other documents."""
 
+import math
+
 import pytest
-from pairing import paired_corpus, paired_task
+from pairing import paired_corpus, paired_difference, paired_task
 
 from liptt_cli.evaluation.compare import compare
 from liptt_cli.evaluation.results import Evaluation, TaskScores
@@ -47,3 +49,24 @@ def test_other_documents_are_refused():
     theirs = evaluation(DENSE_NATS, DENSE_ACC, 0.5).to_json()["tasks"]["task"]
     with pytest.raises(ValueError, match="same documents"):
         paired_task({**theirs, "document_names": ["7", "8", "9", "10", "11"]}, theirs)
+
+
+def corpus_of(*windows: int) -> dict[str, str]:
+    return {"excess_windows": " ".join(map(str, windows))}
+
+
+def test_a_difference_is_paired_by_window():
+    difference, error = paired_difference([corpus_of(1000, 3000)], [corpus_of(2000, 4000)])
+    assert (difference, error) == (pytest.approx(-0.1), pytest.approx(0.0))
+
+
+def test_seeds_are_averaged_and_their_spread_counts():
+    one = paired_difference([corpus_of(1000, 2000)], [corpus_of(0, 0)])
+    two = paired_difference([corpus_of(1000, 2000), corpus_of(3000, 4000)], [corpus_of(0, 0)])
+    assert one == (pytest.approx(0.15), pytest.approx(0.05))
+    assert two == (pytest.approx(0.25), pytest.approx(math.hypot(0.05, 0.1)))
+
+
+def test_no_difference_of_other_windows():
+    assert paired_difference([corpus_of(1, 2)], [corpus_of(1, 2, 3)]) is None
+    assert paired_difference([corpus_of(1, 2)], [{"excess": 1.0}]) is None

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 
-from picture import draw
+from picture import draw, pareto_front
 from rows import read_rows
 
 Put = Callable[..., Path]
@@ -27,3 +27,11 @@ def test_points_lie_where_they_should(put: Put):
 
 def test_nothing_measured_is_a_picture_too(tmp_path: Path):
     assert ElementTree.fromstring(draw(read_rows(tmp_path, "reference"))).tag == f"{SVG}svg"
+
+
+def test_the_front_is_what_nothing_beats():
+    assert pareto_front([(1.0, 0.5), (0.5, 0.9), (0.8, 1.0), (2.0, 0.5), (2.1, 0.4)]) == [
+        (0.5, 0.9),
+        (1.0, 0.5),
+        (2.1, 0.4),
+    ]

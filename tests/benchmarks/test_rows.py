@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rows import read_rows, verdicts
+from cells import RIVALS
+from rows import duels, read_rows, verdicts
 
 Put = Callable[..., Path]
 
@@ -32,3 +33,21 @@ def test_missing_rows_keep_their_place(tmp_path: Path):
     rows = read_rows(tmp_path, "reference")
     assert [row.cell.method for row in rows][:3] == ["dense", "dense-tuned", "sign"]
     assert not any(row.whole for row in rows)
+
+
+def test_a_result_on_other_text_is_missing(put: Put):
+    results = put("reference--liptt-ptq-1.0", "liptt-ptq", bits=1.0, excess=0.4, calibrated_on="stdlib")
+    assert not next(row for row in read_rows(results, "reference") if row.cell.name == "liptt-ptq-1.0").whole
+
+
+@pytest.mark.parametrize(("ours", "outcome"), [(0.3, "win"), (0.495, "tie"), (0.8, "loss")])
+def test_a_duel_is_won_beyond_two_standard_errors(put: Put, ours: float, outcome: str):
+    put("reference--liptt-onestep-1.0", "liptt-onestep", bits=1.0, excess=ours)
+    put("reference--liptt-ptq-1.0", "liptt-ptq", bits=1.0, excess=0.9)
+    results = put(f"reference--{RIVALS[0]}-1.0", RIVALS[0], bits=1.0, excess=0.5)
+    fought = duels(read_rows(results, "reference"))
+    assert [(duel.ours, duel.theirs, duel.bits, duel.corpus) for duel in fought] == [
+        ("liptt-onestep", RIVALS[0], 1.0, "stdlib")
+    ]
+    assert fought[0].outcome == outcome
+    assert fought[0].difference == pytest.approx(ours - 0.5)

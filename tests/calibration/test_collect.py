@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from liptt_cli.algebra.metric import Look
 from liptt_cli.calibration.collect import seen_by
 from liptt_cli.calibration.streams import Streams
 from liptt_cli.calibration.walk import Itinerary, Visit, walk
@@ -37,7 +38,9 @@ def test_the_moments_are_those_of_the_whole_model_in_any_batches(leaf: str, tiny
     def check(visit: Visit) -> None:
         if visit.number == 1:
             linear = visit.block.get_submodule(leaf)
-            full, diagonal = (seen_by(linear, visit.block, visit.clean, run=visit.run, whole=w) for w in (True, False))
+            full, diagonal = (
+                seen_by(linear, visit.block, visit.clean, run=visit.run, look=Look(w)) for w in (True, False)
+            )
             assert full.tokens == diagonal.tokens == len(x) == 60
             assert diagonal.gram is None
             torch.testing.assert_close(full.gram, x.T @ x / len(x), rtol=1e-4, atol=1e-6)
@@ -56,7 +59,7 @@ def test_the_forward_ends_where_enough_was_seen_and_leaves_no_hook(tiny_llama: P
         for name, module in (("q", linear), ("o", later)):
             module.register_forward_hook(lambda *_, name=name: calls.append(name))
         calls.clear()
-        seen_by(linear, visit.block, visit.clean, run=visit.run, whole=False)
+        seen_by(linear, visit.block, visit.clean, run=visit.run, look=Look(False))
         assert calls == []
         visit.run.whole(visit.block, visit.clean)
         assert calls == ["q", "o"] * 3
@@ -70,6 +73,6 @@ def test_a_block_is_seen_as_it_is_now(tiny_llama: Path, tmp_path: Path):
     def check(visit: Visit) -> None:
         nn.init.zeros_(visit.block.get_submodule("self_attn.v_proj").weight)
         output = visit.block.get_submodule("self_attn.o_proj")
-        assert seen_by(output, visit.block, visit.prefix, run=visit.run, whole=False).square.abs().sum() == 0
+        assert seen_by(output, visit.block, visit.prefix, run=visit.run, look=Look(False)).square.abs().sum() == 0
 
     visited(tiny_llama, tmp_path, check, batch_windows=8)

@@ -149,3 +149,16 @@ def test_one_block_at_a_time_is_in_memory(tiny_llama: Path, tmp_path: Path):
     finally:
         gc.unfreeze()
     assert counts == sizes == [9_280, 9_280]
+
+
+def test_a_dense_walk_has_one_stream_of_the_dense_model(tiny_llama: Path, tmp_path: Path):
+    visits: list[Visit] = []
+    model, streams = StreamedModel(locate(str(tiny_llama)), dtype=torch.float32), Streams(tmp_path)
+    itinerary = Itinerary(0, BATCH, True, dense=True)
+    walk(model, IDS, streams=streams, itinerary=itinerary, work=visits.append)
+    for visit, before, after in zip(visits, whole(tiny_llama), whole(tiny_llama)[1:], strict=False):
+        assert visit.clean is visit.prefix and visit.clean is not None and visit.target is not None
+        assert torch.equal(visit.clean, before) and torch.equal(visit.target, after)
+    assert len(visits) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["clean-002.safetensors"]
+    assert streams.holds_clean(2) and not streams.holds_clean(1)

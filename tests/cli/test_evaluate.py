@@ -98,3 +98,22 @@ def test_models_with_other_tokenizers_are_not_compared(
     AutoModelForCausalLM.from_pretrained(other_llama).save_pretrained(tmp_path / "renamed")
     with pytest.raises(ConfigError, match="tokenizers differ"):
         run(tiny_llama, "--perplexity", book, "--window-tokens", 32, "--against", tmp_path / "renamed")
+
+
+def test_a_disturbance_is_the_same_for_both_models_and_is_said(
+    tiny_llama: Path, packed_llama: Path, book: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [packed_llama, "--perplexity", book, "--window-tokens", 32, "--windows", 4, "--against", tiny_llama]
+    found = {}
+    for name, options in {"plain": [], "coarse": ["--activation-bits", 3], "noisy": ["--input-noise", 0.5]}.items():
+        run(*arguments, *options, "--json")
+        found[name] = json.loads(capsys.readouterr().out)
+    plain, coarse, noisy = found.values()
+    assert "activation_bits" not in plain["settings"]
+    assert coarse["settings"]["activation_bits"] == coarse["against"]["settings"]["activation_bits"] == 3
+    assert noisy["settings"]["input_noise"] == 0.5
+    for other in (coarse, noisy):
+        for ours, theirs in ((plain, other), (plain["against"], other["against"])):
+            assert ours["perplexity"][book]["nats"] != theirs["perplexity"][book]["nats"]
+    run(*arguments, "--activation-bits", 8, "--input-noise", 0.1)
+    assert "activations of 8 bits, input noise 0.1" in " ".join(capsys.readouterr().out.split())

@@ -27,7 +27,7 @@ def test_the_document_says_where_the_bits_went(packed_llama: Path, capsys: pytes
 def test_a_run_adds_its_errors_and_ratios(
     packed_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ratio = {"block": 0, "teacher_gain": 2.0, "student_gain": 3.0, "ratio": 1.5}
+    ratio = {"block": 0, "teacher_gain": 2.0, "student_gain": 3.0, "ratio": 1.5, "error_in": 0, "amplification": None}
     report = {
         "linears": {"model.layers.0.self_attn.k_proj": {"error": 0.25}},
         "lipschitz": {"before": [{**ratio, "ratio": 1.75}], "after": [ratio]},
@@ -44,6 +44,12 @@ def test_a_run_adds_its_errors_and_ratios(
     inspect_command(str(tmp_path))
     text = capsys.readouterr().out
     assert "1.750" in text and "1.500" in text and "0.2500" in text and "honest bits per weight" in text
+    assert "not measured" in text, "a run of an older version knows no bounds"
+    report["lipschitz"]["after"] = [{**ratio, "amplification": 1.25, "error_out": 0.375, "spectral_largest": 1.125}]
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    inspect_command(str(tmp_path))
+    text = capsys.readouterr().out
+    assert "1.250" in text and "0.375" in text and "1.125" in text
 
 
 def test_a_dense_model_is_refused(tiny_llama: Path) -> None:

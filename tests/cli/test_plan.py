@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from liptt_cli.cli.plan import plan_command
-from liptt_cli.errors import ConfigError
+from liptt_cli.errors import ConfigError, InputError
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -25,13 +25,15 @@ print(time.process_time(), *sorted(heavy), file=sys.stderr)
 
 
 def test_json_has_totals_and_a_row_a_linear(tiny_llama: Path, capsys: pytest.CaptureFixture[str]):
-    plan_command("methods/liptt-ptq", overrides=[f"model={tiny_llama}", "bits_per_weight=2"], as_json=True)
+    plan_command("methods/liptt-ptq", overrides=[f"model={tiny_llama}", "bits_per_weight=2", UNIFORM], as_json=True)
     document = json.loads(capsys.readouterr().out)
     totals, linears = document["totals"], document["linears"]
     assert list(totals) == [
         *("method", "model", "linears", "weights", "bits_per_weight", "payload_bytes", "model_bytes"),
         *("dense_model_bytes", "sign_additions", "multiplications", "dense_multiply_additions", "memory_bytes"),
+        *("allocator", "split"),
     ]
+    assert (totals["allocator"], totals["split"]) == ("uniform", {"by": "uniform"})
     assert totals["linears"] == len(linears) == 14
     assert totals["payload_bytes"] == sum(row["bytes"] for row in linears)
     assert totals["weights"] == sum(row["shape"][0] * row["shape"][1] for row in linears)
@@ -51,6 +53,36 @@ def test_the_table_has_a_row_a_kind_and_four_sentences(tiny_llama: Path, capsys:
     assert f"sign on {tiny_llama}: 1.8889 bits per weight over 18,432 weights in 14 linears" in told[0]
     assert told[1].startswith("Whole model: ") and told[2].startswith("A token costs 18,432 sign additions and ")
     assert told[3].startswith("Peak memory of the compression, estimated: ")
+
+
+KNAPSACK = "decompose.allocator={kind: knapsack, at_unit: bits, at_bits: [1.6, 2.4, 3.6]}"
+UNIFORM = "decompose.allocator={kind: uniform}"
+
+
+def test_a_knapsack_without_evidence_says_that_it_shows_the_uniform_split(
+    tiny_llama: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = [f"model={tiny_llama}", "bits_per_weight=2.4"]
+    for as_json in (False, True):
+        plan_command("methods/liptt-onestep", overrides=[*words, KNAPSACK], as_json=as_json)
+        printed = capsys.readouterr().out
+        plan_command("methods/liptt-onestep", overrides=[*words, UNIFORM], as_json=as_json)
+        plain = capsys.readouterr().out
+        if as_json:
+            assert json.loads(printed)["linears"] == json.loads(plain)["linears"]
+            assert json.loads(printed)["totals"]["allocator"] == "knapsack"
+            assert json.loads(printed)["totals"]["split"] == {"by": "uniform"}
+        else:
+            told = "This is the uniform split, of equal total: the knapsack needs --evidence, which compress measures."
+            assert told in printed and told not in plain
+
+
+def test_evidence_for_a_uniform_split_and_evidence_that_is_none_are_refused(tiny_llama: Path, tmp_path: Path):
+    words = [f"model={tiny_llama}", "bits_per_weight=2.4"]
+    with pytest.raises(ConfigError, match="--evidence: decompose.allocator.kind is uniform"):
+        plan_command("methods/liptt-onestep", overrides=[*words, UNIFORM], evidence=tmp_path)
+    with pytest.raises(InputError, match="no evidence here"):
+        plan_command("methods/liptt-onestep", overrides=[*words, KNAPSACK], evidence=tmp_path)
 
 
 def test_a_method_alone_has_no_price():

@@ -1,4 +1,4 @@
-"""Two processes on the CPU train as one with twice the batch; one that is killed leaves a resumable training."""
+"""Two processes train as one with twice the batch and nothing recomputed; one that is killed can be resumed."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from liptt_cli.tuning import Course
+from liptt_cli.tuning_loop import Course
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("two_processes.py")

@@ -6,6 +6,7 @@ Arguments: model directory, folder for checkpoint and losses, the step after whi
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,7 +18,8 @@ from liptt_cli.algebra.objectives.teacher_nats import TeacherNats
 from liptt_cli.formats.grid import Envelope, Grid
 from liptt_cli.layers.surgery import thawed
 from liptt_cli.menu import tuning as menu
-from liptt_cli.tuning import Course, History, finetune_model, make_accelerator
+from liptt_cli.tuning import finetune_model, make_accelerator
+from liptt_cli.tuning_loop import Course, History
 
 OPTIONS = menu.Tuning(
     steps=8,
@@ -47,7 +49,13 @@ def finetune(directory: Path, course: Course) -> History:
 
 def objectives() -> list[TeacherNats | HiddenSquare | Lipschitz]:
     """Return one of each kind that compares with a teacher."""
-    return [TeacherNats(), HiddenSquare(weight=0.5), Lipschitz(weight=0.05)]
+    return [
+        TeacherNats(),
+        HiddenSquare(weight=0.5),
+        Lipschitz(weight=0.05),
+        Lipschitz(weight=0.05, estimator="directional"),
+        Lipschitz(weight=0.05, estimator="error_direction"),
+    ]
 
 
 def main() -> None:
@@ -55,9 +63,9 @@ def main() -> None:
     directory, folder, death = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     accelerator = make_accelerator()
-    course = Course(OPTIONS, objectives(), 0, folder / "state.pt", accelerator=accelerator)
+    course = Course(OPTIONS, objectives(), 0, folder / "state.pt", accelerator=accelerator, recompute=True)
     if death >= 0 and accelerator.process_index == 1:
-        course = Course(OPTIONS, _dying(death), 0, folder / "state.pt", accelerator=accelerator)
+        course = replace(course, objectives=_dying(death))
     history = finetune(directory, course)
     if accelerator.is_main_process:
         record = {
@@ -78,7 +86,7 @@ def _dying(step: int) -> list[TeacherNats | HiddenSquare | Lipschitz]:
                 os._exit(9)
             return super().loss(student, teacher, generator=generator)
 
-    return [TeacherNats(), Dying(weight=0.5), Lipschitz(weight=0.05)]
+    return [Dying(weight=0.5) if isinstance(each, HiddenSquare) else each for each in objectives()]
 
 
 if __name__ == "__main__":

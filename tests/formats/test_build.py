@@ -3,8 +3,9 @@
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from drawn import TYPE_CHECKED_DRAWS, chain_of, forms, normal, value_of
+from drawn import TYPE_CHECKED_DRAWS, chain_of, forms, normal, seeded, value_of
 from liptt_cli.errors import IntegrityError
 from liptt_cli.formats.build import build
 from liptt_cli.formats.chain import Chain
@@ -25,6 +26,16 @@ def test_apply_is_the_dense_matrix(form):
     expected = x @ value.dense(torch.float64).T
     assert value.dense(torch.float64).shape == form.shape
     torch.testing.assert_close(value.apply(x), expected, rtol=1e-10, atol=1e-10)
+
+
+@LAW
+@given(form=forms(), seed=st.integers(0, 99))
+def test_rows_are_those_of_the_dense_matrix(form, seed):
+    value = value_of(form)
+    index = torch.randint(0, form.shape[0], (2, 3), generator=seeded(seed))
+    found = value.rows(index, torch.float64)
+    torch.testing.assert_close(found, value.dense(torch.float64)[index], rtol=1e-10, atol=1e-10)
+    assert value.rows(index).dtype == torch.float32
 
 
 @LAW
@@ -59,7 +70,7 @@ def test_fields_have_the_shapes_of_the_sections_on_meta_too(form):
 @given(form=forms())
 def test_codes_as_levels_are_the_same_computation_as_codes_as_indices(form):
     value = value_of(form)
-    fields = {n: t.to(torch.float32) * 2 - 1 if t.dtype == torch.uint8 else t for n, t in value.fields().items()}
+    fields = {n: t.to(torch.float32) * 2 - 1 if n.endswith("codes") else t for n, t in value.fields().items()}
     trained = build(form, fields)
     x = normal(3, form.shape[1], dtype=torch.float32)
     assert torch.equal(trained.apply(x), value.apply(x))

@@ -21,5 +21,24 @@ def test_round_trip(form):
 
 
 def test_an_unknown_kind_names_the_known_ones():
-    with pytest.raises(FormatVersionError, match='"zones" is not known .*dense, grid, chain.*upgrade'):
-        form_from_json({"node": "zones"})
+    with pytest.raises(FormatVersionError, match='"turned" is not known .*dense, grid, chain.*upgrade'):
+        form_from_json({"node": "turned"})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"node": "sum", "parts": [{"node": "turned"}]},
+        {"node": "zones", "shape": [2, 3], "layout": "pattern", "counts": [1], "parts": []},
+        {
+            "node": "zones",
+            "shape": [2, 3],
+            "layout": "column",
+            "counts": [1],
+            "parts": [{"node": "sum", "parts": [{"node": "zero", "shape": [2, 3]}]}],
+        },
+    ],
+)
+def test_a_child_that_is_not_known_is_refused_as_well(data):
+    with pytest.raises(FormatVersionError, match="upgrade"):
+        form_from_json(data)

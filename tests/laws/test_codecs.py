@@ -8,12 +8,17 @@ from liptt_cli.algebra.metric import Metric
 from liptt_cli.catalogue import CODECS, codec_of
 from liptt_cli.menu import binarize
 
+FLOATS = binarize.FloatCodec(dtype="float32")
 RECORDS = [
     binarize.FloatCodec(dtype="float32"),
     binarize.BinaryCodec(kind="binary", iterations=60),
     binarize.BinaryCodec(kind="binary", scale=["row"]),
     binarize.BinaryCodec(kind="binary", scale=["column"]),
     binarize.BinaryCodec(kind="binary", scale=["axes"], iterations=60),
+    binarize.BinaryCodec(kind="binary", rank=2, iterations=400),
+    binarize.SparseCodec(kind="sparse", mask=binarize.TopColumns(kind="top_columns", share=0.3), values=FLOATS),
+    binarize.SparseCodec(kind="sparse", mask=binarize.TopShare(kind="top_share", share=0.1), values=FLOATS),
+    binarize.SparseCodec(kind="sparse", mask=binarize.TopShare(kind="top_share", share=0.5), values=FLOATS),
 ]
 METRICS = [Metric(), Metric(cols=gram(10).diagonal()), Metric(normal(6, seed=3).abs(), gram(10))]
 VALUES = normal(6, 10)

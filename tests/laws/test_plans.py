@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from liptt_cli.config import configs_folder, load_config
+from liptt_cli.menu.decompose import Uniform
 from liptt_cli.planning.architectures import find_shape
-from liptt_cli.planning.plan import Plan, chosen_sites, structure
+from liptt_cli.planning.evidence import check, read_evidence
+from liptt_cli.planning.plan import Plan, chosen_sites, structure, with_rates
 from liptt_cli.planning.sites import read_headers
 from liptt_cli.run_directory import STAGES
 from liptt_cli.stages.job import Job
@@ -16,9 +18,15 @@ RECIPES = sorted(path.stem for path in (configs_folder() / "methods").glob("*.ya
 
 
 def plan_of(job: Job, method: str, *overrides: str) -> Plan:
-    config = load_config(f"methods/{method}", overrides=[f"model={job.source.path}", *overrides]).config
+    words = [f"model={job.source.path}", f"calibration.corpus={job.config.calibration.corpus}", *overrides]
+    config = load_config(f"methods/{method}", overrides=words).config
     shape = find_shape(str(job.source.path), revision=None, near=Path(), configs=configs_folder())
-    return structure(config, shape, chosen_sites(config, shape))
+    sites = chosen_sites(config, shape)
+    if isinstance(config.decompose.allocator, Uniform):
+        return structure(config, shape, sites)
+    evidence = read_evidence(job.run.path)
+    check(evidence, with_rates(config, shape, sites), model=job.source.name, sites=sites)
+    return structure(config, shape, sites, evidence=evidence)
 
 
 def blobs(job: Job) -> dict[str, int]:
@@ -27,7 +35,7 @@ def blobs(job: Job) -> dict[str, int]:
 
 
 def test_the_number_of_recipes_is_known():
-    assert RECIPES == ["liptt-onestep", "liptt-ptq", "sign", "tt-svd-sign"]
+    assert len(RECIPES) == 8
 
 
 @pytest.mark.parametrize("method", RECIPES)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from liptt_cli.layers.ste import sign, store
+from liptt_cli.layers.ste import ede_slope, sign, store
 
 LATENT = (-2.0, -0.5, -0.0, 0.0, 0.5, 2.0)
 
@@ -31,6 +31,14 @@ def test_tanh_has_the_slope_of_tanh():
     latent = torch.tensor(LATENT, requires_grad=True)
     torch.tanh(1.7 * latent).sum().backward()
     torch.testing.assert_close(gradient("tanh", 1.0, slope=1.7), latent.grad)
+
+
+@pytest.mark.parametrize(("progress", "t"), [(0.0, 0.1), (0.5, 1.0), (1.0, 10.0)])
+def test_ede_steepens_from_a_wide_low_slope_of_height_one(progress, t):
+    """Its height is k t with k = max(1 / t, 1): 1 as long as t is below 1, then t."""
+    assert ede_slope(progress) == pytest.approx(t)
+    wanted = max(1, t) * (1 - torch.tanh(t * torch.tensor(LATENT)).square())
+    torch.testing.assert_close(gradient("ede", 3.0, slope=ede_slope(progress)), 3 * wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

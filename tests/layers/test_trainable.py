@@ -6,6 +6,10 @@ import torch
 from liptt_cli.formats.chain import Chain
 from liptt_cli.formats.dense import Dense
 from liptt_cli.formats.grid import Envelope, Grid
+from liptt_cli.formats.sum import Sum
+from liptt_cli.formats.zero import Zero
+from liptt_cli.formats.zones import Zones
+from liptt_cli.layers.latents import Part
 from liptt_cli.layers.trainable import thaw
 from liptt_cli.menu.tuning import LatentOptions
 
@@ -64,6 +68,36 @@ VALUES["paired, padded"] = Chain(
 )
 
 
+def zones(layout, counts, labels, parts):
+    return Zones(torch.tensor(labels, dtype=torch.uint8), parts, (12, 10), layout, counts)
+
+
+VALUES["salient columns"] = zones("column", (2,), [[3, 7]], (Zero((12, 10)), Dense(matrix(1, 24), "float16")))
+VALUES["sparse"] = zones(
+    "index", (1,), [[k % 10] for k in range(12)], (Zero((12, 10)), Dense(matrix(1, 12), "float16"))
+)
+VALUES["two kinds of signs"] = zones(
+    "entry",
+    (60,),
+    [[(row + column) % 2 for column in range(10)] for row in range(12)],
+    (
+        Grid(codes(1, 1, 60), Envelope(scale(1, 1, 12, 1), None, 10)),
+        Grid(codes(2, 1, 60), Envelope(scale(2, 1, 12, 3), None, 4)),
+    ),
+)
+VALUES["magnitudes on the cores"] = chain(
+    [
+        Grid(codes(1, 12, 8), Envelope(scale(1, 2, 12, 1), scale(1, 2, 8), 8)),
+        Grid(codes(1, 8, 10), Envelope(scale(1, 2, 8, 1), scale(1, 2, 10), 10)),
+    ],
+    [None] * 3,
+    (12, 1),
+    (1, 10),
+)
+VALUES["chain and sparse"] = Sum((VALUES["split of two"], VALUES["sparse"]))
+VALUES["two paths"] = Sum((VALUES["split of two"], VALUES["split of two"]))
+
+
 def same(left, right):
     assert left.form == right.form
     for name, tensor in left.fields().items():
@@ -81,19 +115,26 @@ def value(request):
     return VALUES[request.param]
 
 
-@pytest.fixture(params=["identity", "clip", "tanh"])
+@pytest.fixture(params=["identity", "clip", "tanh", "ede", "flips"])
 def options(request):
+    if request.param == "flips":
+        return LatentOptions(kind="flips", flip_share=0.05, flip_every=2)
     return LatentOptions(ste=request.param)
 
 
 def step(module, value, *, count, rate):
-    moved = [p for p in module.parameters() if p.requires_grad]
+    flipping = [part.latent for part in module.modules() if getattr(part, "flips", None) is not None]
+    moved = [p for p in module.parameters() if p.requires_grad and all(p is not other for other in flipping)]
+    moved = moved or [torch.nn.Parameter(torch.zeros(1))]
     optimizer = torch.optim.Adam(moved, lr=rate)
     target = torch.randn(2, 7, value.form.shape[0], generator=draw(4))
     for _ in range(count):
-        optimizer.zero_grad()
+        module.zero_grad()
         (module(inputs(value)) - target).square().mean().backward()
         optimizer.step()
+        for part in module.modules():
+            if isinstance(part, Part):
+                part.advance(0.5)
 
 
 def test_freeze_of_thaw_is_the_value(value, options):
@@ -155,6 +196,34 @@ def test_sources_start_latents_at_unit_mean_and_never_change_a_code():
         assert 0 < agree.float().mean() < 1
         unit = source.float() / source.float().abs().mean()
         assert torch.equal(latent[agree], unit[agree])
+        assert (latent[~agree].abs() < 1e-30).all()
+
+
+def test_each_grid_of_a_sum_takes_its_own_source():
+    value = VALUES["two paths"]
+    sources = [torch.randn(1, *shape, generator=draw(7)) for shape in [(12, 8), (8, 10)] * 2]
+    latents = thaw(value, options=LatentOptions(), train=TRAIN, sources=sources).groups()["codes"]
+    cores = [core for part in value.parts for core in part.cores]
+    for core, source, latent in zip(cores, sources, latents, strict=True):
+        agree = (source >= 0) == (core.codes == 1)
+        assert torch.equal(latent[agree], (source / source.abs().mean())[agree])
+
+
+@pytest.mark.parametrize(("count", "words"), [(3, "fewer sources than grids"), (5, "1 sources more than")])
+def test_sources_are_as_many_as_the_grids(count, words):
+    sources = [torch.randn(1, *shape, generator=draw(7)) for shape in ([(12, 8), (8, 10)] * 3)[:count]]
+    with pytest.raises(ValueError, match=words):
+        thaw(VALUES["two paths"], options=LatentOptions(), train=TRAIN, sources=sources)
+
+
+def test_latents_may_keep_the_size_of_their_sources():
+    value = VALUES["split of two"]
+    sources = [0.01 * torch.randn(core.codes.shape, generator=draw(6)) for core in value.cores]
+    module = thaw(value, options=LatentOptions(unit=False), train=TRAIN, sources=sources)
+    same(module.freeze(), value)
+    for core, source, latent in zip(value.cores, sources, module.groups()["codes"], strict=True):
+        agree = (source >= 0) == (core.codes == 1)
+        assert torch.equal(latent[agree], source[agree])
         assert (latent[~agree].abs() < 1e-30).all()
 
 

@@ -7,6 +7,8 @@ import pytest
 from liptt_cli.forms.base import Form
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
+from liptt_cli.forms.sum import SumForm
+from liptt_cli.forms.zones import sparse_form
 from liptt_cli.packing.account import account, describe
 from liptt_cli.packing.manifest import read_manifest
 from liptt_cli.packing.overlay import Overlay
@@ -31,6 +33,13 @@ def test_the_parts_sum_to_the_files(packed_llama: Path) -> None:
         ),
         (GridForm((4, 8)), "sign codes, no scale"),
         (DenseForm((4, 8), "float16"), "plain float16"),
+        (GridForm((4, 8), scale=EnvelopeForm(4, 8, cols=True, rank=2)), "sign codes, a magnitude of rank 2"),
+        (
+            SumForm(
+                (GridForm((4, 8)), sparse_form((4, 8), whole_columns=True, count=2, part=DenseForm((4, 8), "float16")))
+            ),
+            "sign codes, no scale + 2 columns plain float16, the rest zero",
+        ),
         (
             ChainForm((4, 8), (4, 1), (1, 8), (3,), (GridForm((4, 3)), GridForm((3, 8))), (True, True, True)),
             "chain of 2 cores, rank 3, modes (4 1) x (1 8)",

@@ -57,9 +57,10 @@ def test_an_unsettled_value_is_refused():
 def _used_bits(form):
     """The blob whose bits are 1 wherever the form stores something."""
     value = value_of(form)
+    bits = {section.name: section.bits for section in form.sections()}
     ones = {
-        name: torch.ones_like(tensor)
-        if tensor.dtype == torch.uint8
+        name: torch.full_like(tensor, 2 ** bits[name] - 1)
+        if bits[name]
         else torch.full(tensor.shape, -1, dtype=_whole(tensor)).view(tensor.dtype)
         for name, tensor in value.fields().items()
     }

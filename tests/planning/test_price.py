@@ -15,6 +15,7 @@ from liptt_cli.planning.price import Ladder, ladder
 from liptt_cli.tensors.modes import bond_caps
 
 BINARY = {"kind": "binary", "scale": ["axes"]}
+SPARSE = {"kind": "sparse", "mask": {"kind": "top_share", "share": 0.1}}
 
 
 def config(factor: dict[str, Any] | None = None, codec: dict[str, Any] | None = None) -> RunConfig:
@@ -115,3 +116,63 @@ def test_best_is_the_largest_within_a_level_or_the_smallest():
     levels = [bits_per_weight(form) for form in found.forms]
     assert [found.best(level) for level in levels] == list(range(len(levels)))
     assert (found.best(0.0), found.best(levels[2] - 1e-9), found.best(99.0)) == (0, 1, len(levels) - 1)
+
+
+def residual(*terms: dict[str, Any], codec: dict[str, Any] = BINARY, factor: dict[str, Any] | None = None) -> RunConfig:
+    tree = {"method": "mine", "bits_per_weight": 1.0, "binarize": {"codec": codec, "residual": list(terms)}}
+    return RunConfig.model_validate({**tree, "decompose": {"factor": {"kind": "tensor_train", **(factor or {})}}})
+
+
+def test_terms_that_ask_have_one_rank_and_the_others_their_own():
+    path = {"factor": {"kind": "tensor_train"}, "codec": BINARY}
+    fixed = {"factor": {"kind": "tensor_train", "rank": 3}, "codec": {"kind": "float"}}
+    found = ladder(residual(path, fixed), (32, 64))
+    assert [[part.ranks[0] for part in form.parts] for form in found.forms] == [
+        [rank, rank, 3] for rank in (2, 4, 8, 16, 24, 32)
+    ]
+    assert list(found.bytes) == sorted(set(found.bytes))
+    alone = ladder(residual(path, factor={"rank": 5}), (32, 64)).forms
+    assert {form.parts[0].ranks for form in alone} == {(5,)}
+    assert len(alone) == 6
+
+
+def test_a_fixed_share_has_fixed_bytes_and_the_chain_gets_what_is_left():
+    sparse = {"codec": {"kind": "sparse", "mask": {"kind": "top_columns", "share": 0.05}}}
+    with_columns, without = ladder(residual(sparse), (32, 64)), ladder(config({}, BINARY), (32, 64))
+    parts = {form.parts[1] for form in with_columns.forms}
+    assert len(parts) == 1
+    assert [form.parts[0] for form in with_columns.forms] == list(without.forms)
+    assert with_columns.best(3.0) < without.best(3.0)
+
+
+def test_magnitudes_on_cores_cost_their_formula():
+    """16 l (m + n + 2 k) bits, and no scales of the chain."""
+    for rank in (2, 3):
+        (form,) = ladder(config({"rank": 16}, {**BINARY, "rank": rank}), (32, 64)).forms
+        assert isinstance(form, ChainForm)
+        assert form.scales == (False, False, False)
+        assert 8 * blob_bytes(form) == 16 * (32 + 64) + 16 * rank * (32 + 64 + 2 * 16)
+    (form,) = ladder(config({"rank": 8, "layout": "mpo"}, {**BINARY, "rank": 2}), (32, 64)).forms
+    assert isinstance(form, ChainForm)
+    assert form.scales == (True, False, True)  # no single core has a whole side
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decompose.factor": {"kind": "tensor_train"}, "binarize.codec": SPARSE}, "use it with factor"),
+        ({"binarize.solver": {"kind": "procrustes"}}, "solver procrustes rotates the one bond"),
+        ({"binarize.codec": {"kind": "binary", "scale": ["row"], "rank": 2}}, "a magnitude of rank 2 needs scale"),
+        (
+            {"binarize.residual": [{"factor": {"kind": "tensor_train"}, "codec": BINARY}]},
+            "residual.0.factor.rank is auto",
+        ),
+    ],
+)
+def test_pieces_that_do_not_go_together_are_refused(change: dict[str, Any], message: str):
+    tree: dict[str, Any] = {"method": "mine"}
+    for key, value in change.items():
+        stage, _, name = key.partition(".")
+        tree.setdefault(stage, {})[name] = value
+    with pytest.raises(ValueError, match=message):
+        RunConfig.model_validate(tree)

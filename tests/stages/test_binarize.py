@@ -37,10 +37,11 @@ def test_every_linear_has_a_blob_of_its_form_and_its_facts(tiny_llama: Path):
     facts = job.run.facts("binarize")
     assert list(facts["linears"]) == [site.name for site in job.structure.sites]
     for name, found in facts["linears"].items():
-        assert set(found) == {"error", "plain_error", "bits_per_weight", "ranks", "seconds"}
+        assert set(found) == {"error", "plain_error", "weight", "bits_per_weight", "ranks", "seconds"}
         assert 0 < found["error"] < 1.5 and found["plain_error"] > 0
         assert found["ranks"] == list(job.forms[name].ranks)
-    assert [set(each) for each in facts["tuning"]] == [{"first", "last", "flip_share"}] * 2
+    wanted = {"block", "trained", "linears", "steps", "first", "last", "flip_share"}
+    assert [set(each) for each in facts["tuning"]] == [wanted] * 2
     assert not list((job.run.stage("binarize") / "streams").iterdir())
     events = [json.loads(line) for line in (job.run.path / "events.jsonl").read_text().splitlines()]
     assert [event["linear"] for event in events if event["event"] == "linear"] == list(facts["linears"])
@@ -52,13 +53,13 @@ def test_a_group_shares_what_it_sees(inputs: str, tiny_llama: Path, tmp_path: Pa
     asked: list[tuple[str, int]] = []
     hidden_of: list[Any] = []
 
-    def spy(linear: Any, block: Any, hidden: Any, *, run: Any, whole: bool) -> Any:
+    def spy(linear: Any, block: Any, hidden: Any, *, run: Any, look: Any) -> Any:
         (name,) = [name for name, module in block.named_modules() if module is linear]
         asked.append((name, sum(isinstance(module, TrainableLinear) for module in block.modules())))
         hidden_of.append(hidden)
-        return seen_by(linear, block, hidden, run=run, whole=whole)
+        return seen_by(linear, block, hidden, run=run, look=look)
 
-    monkeypatch.setattr(binarize, "seen_by", spy)
+    monkeypatch.setattr("liptt_cli.stages.cost.seen_by", spy)
     words = short("liptt-ptq", f"binarize.inputs={inputs}", "binarize.codes.steps=0", "binarize.solver.iterations=1")
     binarized(tiny_llama, "liptt-ptq", *words, folder=tmp_path / "run")
     done = [0, 0, 0, 0] if inputs == "clean" else [0, 3, 4, 6]
@@ -94,12 +95,22 @@ def test_tuned_norms_of_a_block_are_in_its_file(tiny_llama: Path):
     ]
 
 
+@pytest.mark.parametrize("estimator", ["directional", "error_direction"])
+def test_a_lipschitz_term_that_runs_blocks_pulls_on_a_block_alone(estimator: str, tiny_llama: Path, tmp_path: Path):
+    term = f"{{kind: lipschitz, weight: 1.0, estimator: {estimator}}}"
+    words = short("liptt-ptq", "binarize.codes.steps=20", f"binarize.codes.objectives=[{term}]")
+    job = binarized(tiny_llama, "liptt-ptq", *words, "binarize.codes.windows=4", folder=tmp_path / "run")
+    first, second = job.run.facts("binarize")["tuning"]
+    assert second["first"] > 0 and second["flip_share"] > 0, "gradients reach the codes"
+    assert first["first"] > 0 if estimator == "directional" else first["first"] == 0
+
+
 def test_a_block_without_compressed_linears_is_left_alone(tiny_llama: Path, tmp_path: Path):
     words = short("liptt-ptq", "load.skip=['*.0.*']", "binarize.codes.train=[codes, scales]", "bits_per_weight=2")
     job = binarized(tiny_llama, "liptt-ptq", *words, folder=tmp_path / "run")
     first, second = (Overlay.read([path]) for path in job.block_files("binarize"))
     assert (len(first.tensors), len(second.tensors)) == (0, 7)
-    assert job.run.facts("binarize")["tuning"][0] is None
+    assert [each["block"] for each in job.run.facts("binarize")["tuning"]] == [1]
 
 
 @pytest.mark.parametrize(

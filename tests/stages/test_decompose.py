@@ -13,7 +13,7 @@ from running import finish, make_job, short
 
 
 def test_forms_and_price_are_the_plan_s(tiny_llama: Path, tmp_path: Path):
-    words = short("liptt-ptq", "load.skip=['*.0.*down_proj']")
+    words = short("liptt-ptq", "decompose.allocator={kind: uniform}", "load.skip=['*.0.*down_proj']")
     job = make_job(tiny_llama, "liptt-ptq", *words, folder=tmp_path / "run")
     finish(job, until="decompose")
     config, shape = load_config("methods/liptt-ptq", overrides=list(words)).config, model_shape(tiny_llama)

@@ -117,3 +117,12 @@ def test_a_mix_of_corpora_has_its_shares(tiny_llama: Path, tmp_path: Path):
 def test_a_mix_that_is_not_whole_is_refused(tiny_llama: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match=r"the shares add up to 0\.75, not to 1"):
         make_job(tiny_llama, "sign", "calibration.corpus={stdlib: 0.25, self: 0.5}", folder=tmp_path / "run")
+
+
+def test_an_estimator_that_needs_float32_is_refused_before_anything_is_compressed(tiny_llama: Path, tmp_path: Path):
+    term = "finetune.objectives=[{kind: lipschitz, weight: 1.0, estimator: directional}]"
+    job = make_job(
+        tiny_llama, "sign", *short("sign", term, "finetune.steps=1", "load.dtype=bfloat16"), folder=tmp_path / "run"
+    )
+    with pytest.raises(ConfigError, match=r"finetune\.objectives.*load\.dtype: float32"):
+        finish(job, until="load")

@@ -5,7 +5,9 @@ roots are divided out of s_out and s_in, exactly. So a diagonal metric costs not
 conditioned. It stays in the metric of a side without a scale.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from math import inf, prod
 
 import torch
 from jaxtyping import Float
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from liptt_cli.algebra.codecs.base import Codec
 from liptt_cli.algebra.factors.base import Factor
+from liptt_cli.algebra.gains import absorbed, multiplied
 from liptt_cli.algebra.metric import Metric, Moment, diagonal, times
 from liptt_cli.algebra.scales import balanced, refit, repaired, with_scales
 from liptt_cli.algebra.solvers.base import Solver
@@ -21,14 +24,31 @@ from liptt_cli.formats.base import Encoded
 from liptt_cli.formats.chain import Chain
 from liptt_cli.formats.dense import Dense
 from liptt_cli.formats.grid import Envelope, Grid
+from liptt_cli.formats.sum import Sum
+from liptt_cli.formats.zones import Zones
 from liptt_cli.forms.base import Form
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.forms.leaves import GridForm
+from liptt_cli.forms.sum import SumForm
+
+_Sources = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Term:
+    """The pieces that fill one part of a form."""
+
+    factor: Factor
+    codec: Codec
+    solver: Solver
 
 
 @dataclass(frozen=True)
 class LinearPlan:
-    """What is done to one weight: the form to fill, and the pieces that fill it."""
+    """What is done to one weight: the form to fill, and the pieces that fill it.
+
+    With `residual` terms the form is a sum: the pieces above fill its first part, each further term the next one.
+    """
 
     form: Form
     factor: Factor
@@ -36,19 +56,24 @@ class LinearPlan:
     solver: Solver
     refit: bool = False
     scale_repair: bool = False
+    residual: tuple[Term, ...] = ()
+    rounds: int = 1
+    unit_sources: bool = True
 
 
 @dataclass(frozen=True)
 class Solved:
-    """A settled weight; errors are relative, squared, of the numbers as stored.
+    """A settled weight; errors are relative, squared, of the numbers as stored; `iterations` are the solvers' own.
 
-    `sources` are the values before rounding at unit scale, one for each core, in the shape of its codes.
+    `sources` are the values before rounding, one for each grid of codes in the order of the tree, in the shape of its
+    codes: at unit scale, or else as factors of the weight itself, those of a chain of one norm.
     """
 
     value: Encoded
-    sources: tuple[Tensor, ...] | None
+    sources: _Sources | None
     error: float
     plain_error: float
+    iterations: int = 1
 
 
 def compress(
@@ -63,22 +88,75 @@ def compress(
     dense = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
     metric = metric.to(dense.dtype)
     _check_finite(dense, metric)
+    fill = _sum if isinstance(plan.form, SumForm) else _part
+    filled, sources, iterations = fill(dense, plan, metric, generator)
+    value = filled.settled()
+    difference = dense - value.dense(dense.dtype)
+    error, plain = (_relative(difference, dense, each) for each in (metric, Metric()))
+    return Solved(value, sources or None, error, plain, iterations)
+
+
+def _part(
+    weight: Float[Tensor, "out in"], plan: LinearPlan, metric: Metric, generator: torch.Generator
+) -> tuple[Encoded, _Sources, int]:
+    """Fill a form that is no sum; return it with its sources and the solver's iterations."""
     roots, whitened = _diagonal_out(plan.form, metric)
-    target = times(times(dense, roots[0], axis=0), roots[1], axis=1)
+    target = times(times(weight, roots[0], axis=0), roots[1], axis=1)
     start = plan.factor.start(target, form=plan.form, generator=generator)
     fitted = plan.solver.solve(target, start=start, codec=plan.codec, metric=whitened)
     chain = refit(fitted.chain, target, whitened) if plan.refit else fitted.chain
     chain = repaired(chain, target, whitened) if plan.scale_repair else chain
-    value = _in_form(balanced(_undone(chain, roots)), plan.form).settled()
-    difference = dense - value.dense(dense.dtype)
-    return Solved(value, fitted.sources, _relative(difference, dense, metric), _relative(difference, dense, Metric()))
+    given = fitted.sources if plan.unit_sources else _own_size(fitted.raw or (), roots)
+    pairs = zip(given or (), chain.cores, strict=False)
+    sources = tuple(source for source, core in pairs if isinstance(core, Grid))
+    return _in_form(balanced(_undone(chain, roots)), plan.form), sources, fitted.iterations
+
+
+def _sum(
+    weight: Float[Tensor, "out in"], plan: LinearPlan, metric: Metric, generator: torch.Generator
+) -> tuple[Sum, _Sources, int]:
+    """Fit each part to what the others leave over, in `rounds` rounds of which the best is kept.
+
+    Refit is each part's own. Repair comes last and is one gain for the sum, since it is the sum's energy that counts.
+    """
+    steps = _steps(plan)
+    parts: list[Encoded | None] = [None] * len(steps)
+    sources: list[_Sources] = [()] * len(steps)
+    least, best, best_sources, iterations = inf, Sum(()), sources, 0
+    for _ in range(plan.rounds):
+        for k, step in enumerate(steps):
+            others = [part.dense(weight.dtype) for j, part in enumerate(parts) if part is not None and j != k]
+            part, sources[k], more = _part(reduce(torch.sub, others, weight), step, metric, generator)
+            parts[k], iterations = part.settled(), iterations + more
+        value = Sum(tuple(part for part in parts if part is not None))
+        error = float(metric.error(weight - value.dense(weight.dtype)).sum())
+        if error < least:
+            least, best, best_sources = error, value, list(sources)
+    value = _repaired_sum(best, weight, metric) if plan.scale_repair else best
+    return value, tuple(source for each in best_sources for source in each), iterations
+
+
+def _steps(plan: LinearPlan) -> list[LinearPlan]:
+    """Return one plan for each part of a sum."""
+    if not isinstance(plan.form, SumForm) or len(plan.form.parts) != 1 + len(plan.residual):
+        raise ValueError(f"{1 + len(plan.residual)} terms do not fill the form {plan.form.to_json()['node']}")
+    terms = (Term(plan.factor, plan.codec, plan.solver), *plan.residual)
+    return [
+        LinearPlan(form, term.factor, term.codec, term.solver, refit=plan.refit, unit_sources=plan.unit_sources)
+        for form, term in zip(plan.form.parts, terms, strict=True)
+    ]
+
+
+def _repaired_sum(value: Sum, weight: Float[Tensor, "out in"], metric: Metric) -> Sum:
+    energy = float(metric.error(value.dense(weight.dtype)).sum())
+    return multiplied(value, (float(metric.error(weight).sum()) / energy) ** 0.5) if energy > 0 else value
 
 
 def _diagonal_out(form: Form, metric: Metric) -> tuple[tuple[Tensor | None, Tensor | None], Metric]:
     """Return the roots of the diagonals that end scales can take, and what is left of the metric."""
     by_row = by_column = False
     if isinstance(form, ChainForm):
-        by_row, by_column = form.scales[0], form.scales[-1]
+        by_row, by_column = form.free_scales[0], form.free_scales[-1]
     elif isinstance(form, GridForm) and form.scale is not None:
         by_row, by_column = form.scale.rows == form.shape[0], form.scale.cols
     roots, rest = zip(
@@ -97,6 +175,17 @@ def _root_out(moment: Moment | None, there: bool) -> tuple[Tensor | None, Moment
     return root, moment / torch.outer(root, root)
 
 
+def _own_size(raw: _Sources, roots: tuple[Tensor | None, Tensor | None]) -> _Sources:
+    """Return values before rounding without the metric's diagonal, where an end core has that side, and of one norm."""
+    values = list(raw)
+    for end, axis, root in ((0, 1, roots[0]), (-1, 2, roots[1])):
+        if values and root is not None and values[end].shape[axis] == len(root):
+            values[end] = times(values[end], 1 / root, axis=axis)
+    norms = [float(value.norm()) for value in values]
+    level = prod(norms) ** (1 / max(len(norms), 1))
+    return tuple(value * (level / norm) if norm > 0 else value for value, norm in zip(values, norms, strict=True))
+
+
 def _undone(chain: Chain, roots: tuple[Tensor | None, Tensor | None]) -> Chain:
     scales = list(chain.scales)
     for end, root in ((0, roots[0]), (-1, roots[1])):
@@ -110,13 +199,36 @@ def _in_form(chain: Chain, form: Form) -> Encoded:
     """Return a chain as what the form asks for: one core is a grid under an envelope, or plain numbers."""
     core = chain.cores[0]
     if isinstance(form, ChainForm):
-        return chain
+        return _folded(chain, form)
     if isinstance(core, Dense):
         return Dense(chain.dense(core.values.dtype), core.stored)
+    if isinstance(core, Zones):
+        return core
     rows, cols = chain.scales
+    if core.scale is not None:
+        return absorbed(core, rows, cols)
     rows = core.codes.new_ones(1, dtype=torch.float32) if rows is None else rows
     scale = Envelope(rows.reshape(1, 1, -1, 1), None if cols is None else cols.reshape(1, 1, -1), chain.shape[1])
     return Grid(core.codes, scale)
+
+
+def _folded(chain: Chain, form: ChainForm) -> Chain:
+    """Return the chain with the form's scales; the envelope of a core beside them takes the others."""
+    if tuple(scale is not None for scale in chain.scales) == form.scales:
+        return chain
+    cores, last = list(chain.cores), len(chain.cores)
+    for k, (scale, there) in enumerate(zip(chain.scales, form.scales, strict=True)):
+        core = cores[min(k, last - 1)]
+        if scale is None or there or not isinstance(core, Grid):
+            continue
+        length = prod(chain.in_modes if k == last else chain.out_modes)
+        padded = torch.nn.functional.pad(scale, (0, length - len(scale)), value=1.0) if k in (0, last) else scale
+        if k == last:
+            cores[-1] = absorbed(core, None, torch.kron(padded, scale.new_ones(core.codes.shape[2] // length)))
+        else:
+            cores[k] = absorbed(core, torch.kron(padded, scale.new_ones(core.codes.shape[1] // len(padded))), None)
+    scales = tuple(scale if there else None for scale, there in zip(chain.scales, form.scales, strict=True))
+    return replace(chain, cores=tuple(cores), scales=scales)
 
 
 def _check_finite(weight: Float[Tensor, "out in"], metric: Metric) -> None:

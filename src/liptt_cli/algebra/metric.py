@@ -17,6 +17,14 @@ Moment = Float[Tensor, " _n"] | Float[Tensor, "_n _n"]
 
 
 @dataclass(frozen=True)
+class Look:
+    """How inputs are seen: the `whole` second moment or its diagonal, tokens `clipped` at a percentile."""
+
+    whole: bool
+    clip_percentile: float = 100.0
+
+
+@dataclass(frozen=True)
 class Seen:
     """Means over tokens of one input; `+` merges two, in any order and cut."""
 
@@ -34,14 +42,28 @@ class Seen:
         return Seen(tokens, gram, share * self.square + (1 - share) * other.square)
 
 
-def see(inputs: Float[Tensor, "*lead in"], *, whole: bool) -> Seen:
-    """Return the second moment of inputs, `whole` or its diagonal alone, in float64."""
+def see(inputs: Float[Tensor, "*lead in"], look: Look) -> Seen:
+    """Return the second moment of inputs, or its diagonal alone, in float64."""
     x = inputs.detach().reshape(-1, inputs.shape[-1])
-    x = x if x.dtype == torch.float64 else x.to(torch.float32)
+    x = clipped(x if x.dtype == torch.float64 else x.to(torch.float32), look.clip_percentile)
     tokens = max(len(x), 1)
-    gram = (x.T @ x).to(torch.float64) / tokens if whole else None
+    gram = (x.T @ x).to(torch.float64) / tokens if look.whole else None
     square = x.to(torch.float64).square().sum(0) / tokens
     return Seen(len(x), gram, square)
+
+
+def clipped(tokens: Float[Tensor, "tokens n"], percentile: float) -> Float[Tensor, "tokens n"]:
+    """Shorten the tokens whose norm exceeds that percentile of the norms to it; 100 leaves all as they are.
+
+    The percentile is that of the batch in hand: moments are summed in one pass, and a second one for a
+    percentile over everything would double the cost of seeing. (NanoQuant keeps the largest so far.)
+    """
+    if percentile >= 100 or len(tokens) == 0:
+        return tokens
+    norms = tokens.norm(dim=1)
+    most = norms.kthvalue(max(1, round(percentile / 100 * len(norms)))).values
+    shorter: Tensor = most / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+    return tokens * shorter.clamp_max(1).unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -74,13 +96,17 @@ def metric(seen: Seen, kind: Literal["none", "diagonal", "full"], *, damping: fl
     """
     if kind == "none":
         return Metric()
-    mean = seen.square.mean()
-    added = (shrinkage + damping) * mean
     if kind == "diagonal":
-        return Metric(cols=(1 - shrinkage) * seen.square + added)
+        return Metric(cols=shrunk(seen.square, damping=damping, shrinkage=shrinkage))
     if seen.gram is None:
         raise ValueError("the full metric needs the gram, but only its diagonal was collected")
+    added = (shrinkage + damping) * seen.square.mean()
     return Metric(cols=(1 - shrinkage) * seen.gram + added * torch.eye(len(seen.gram)).to(seen.gram))
+
+
+def shrunk(squares: Float[Tensor, " n"], *, damping: float, shrinkage: float) -> Float[Tensor, " n"]:
+    """Return mean squares pulled towards their mean, which is the diagonal of a `metric`."""
+    return (1 - shrinkage) * squares + (shrinkage + damping) * squares.mean()
 
 
 def times(values: Float[Tensor, "*axes"], moment: Moment | None, *, axis: int) -> Float[Tensor, "*axes"]:

@@ -105,25 +105,26 @@ def mode_metric(metric: Metric, *, out_modes: Sequence[int], in_modes: Sequence[
     return ModeMetric(_split(metric.rows, out_modes), _split(metric.cols, in_modes))
 
 
+def padded(moment: Moment, length: int) -> Moment:
+    """Return a moment of more rows or columns, each with the mean weight."""
+    missing = length - len(moment)
+    if missing == 0:
+        return moment
+    filled = diagonal(moment).mean().expand(missing)
+    return torch.cat([moment, filled]) if moment.ndim == 1 else torch.block_diag(moment, filled.diag())
+
+
 def _split(moment: Moment | None, modes: Sequence[int]) -> tuple[Operator | None, ...]:
     if moment is None:
         return (None,) * len(modes)
     mean = diagonal(moment).mean()
-    moment = _pad(moment, prod(modes), mean)
+    moment = padded(moment, prod(modes))
     long = [k for k, mode in enumerate(modes) if mode > 1] or [0]
     parts: list[Operator | None] = [None] * len(modes)
     for k in long:
         part = moment if len(long) == 1 else _partial_trace(moment, modes, k) / (prod(modes) // modes[k])
         parts[k] = Operator(part if k == long[0] else part / mean)
     return tuple(parts)
-
-
-def _pad(moment: Moment, length: int, mean: Tensor) -> Moment:
-    missing = length - len(moment)
-    if missing == 0:
-        return moment
-    filled = mean.expand(missing)
-    return torch.cat([moment, filled]) if moment.ndim == 1 else torch.block_diag(moment, filled.diag())
 
 
 def _partial_trace(moment: Moment, modes: Sequence[int], k: int) -> Moment:

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from liptt_cli.algebra.environment import bond_system
+from liptt_cli.algebra.gains import multiplied
 from liptt_cli.algebra.metric import Metric, Moment, diagonal, times
 from liptt_cli.formats.chain import Chain
-from liptt_cli.formats.dense import Dense
 
 REFIT_ROUNDS = 3
 _RIDGE = 1e-6
@@ -38,18 +38,6 @@ def repaired(chain: Chain, weight: Float[Tensor, "out in"], metric: Metric) -> C
     """Return the chain times one number, so that its output energy is the weight's."""
     energy = float(metric.error(chain.dense(weight.dtype)).sum())
     return multiplied(chain, (float(metric.error(weight).sum()) / energy) ** 0.5) if energy > 0 else chain
-
-
-def multiplied(chain: Chain, gain: float) -> Chain:
-    """Return the chain times a number, which its first scale takes, or its first core if it has none."""
-    for k, scale in enumerate(chain.scales):
-        if scale is not None:
-            return _with_scale(chain, k, scale * gain)
-    first = chain.cores[0]
-    if not isinstance(first, Dense):
-        raise ValueError("a chain of codes without any scale cannot take a gain")
-    cores = (Dense(first.values * gain, first.stored), *chain.cores[1:])
-    return Chain(cores, chain.scales, chain.shape, chain.out_modes, chain.in_modes)
 
 
 def balanced(chain: Chain) -> Chain:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from liptt_cli.algebra.metric import Seen, see
+from liptt_cli.algebra.metric import Look, Seen, see
 from liptt_cli.calibration.streams import Hidden
 from liptt_cli.calibration.walk import Run
 
@@ -15,12 +15,12 @@ class _EnoughSeen(Exception):  # noqa: N818 - a signal, not an error
 
 
 @torch.no_grad()
-def seen_by(linear: nn.Module, block: nn.Module, hidden: Hidden, *, run: Run, whole: bool) -> Seen:
-    """Return the second moment of a linear's input, `whole` or its diagonal, the block running as it is now."""
+def seen_by(linear: nn.Module, block: nn.Module, hidden: Hidden, *, run: Run, look: Look) -> Seen:
+    """Return the second moment of a linear's input, the block running as it is now."""
     found: list[Seen] = []
 
     def note(_module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        seen = see(arguments[0], whole=whole)
+        seen = see(arguments[0], look)
         found[:] = [found[0] + seen if found else seen]
         raise _EnoughSeen
 

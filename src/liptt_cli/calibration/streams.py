@@ -37,6 +37,10 @@ class Streams:
         """Say whether both streams into a block are there."""
         return self._path("clean", block).exists() and self._path("prefix", block).exists()
 
+    def holds_clean(self, block: int) -> bool:
+        """Say whether the dense model's stream into a block is there."""
+        return self._path("clean", block).exists()
+
     def drop(self, block: int) -> None:
         """Forget what entered a block and all before it."""
         for path in self._folder.glob("*.safetensors"):

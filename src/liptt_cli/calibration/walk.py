@@ -72,11 +72,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Itinerary:
-    """Where to begin, how many windows go at once, and whether anything flows at all."""
+    """Where to begin, how many windows go at once, and whether anything flows at all.
+
+    On a `dense` walk the work leaves each block as it was: `prefix` is `clean`, and one forward is enough.
+    """
 
     first_block: int
     batch_windows: int
     flows: bool
+    dense: bool = False
 
 
 def walk(
@@ -100,7 +104,8 @@ def walk(
         with model.block(number) as block:
             run = Run(calls, number, batch)
             if itinerary.flows:
-                _visit(number, block, run, streams=streams, work=work)
+                visit = _visit_dense if itinerary.dense else _visit
+                visit(number, block, run, streams=streams, work=work)
             else:
                 work(Visit(number, block, None, None, None, run))
 
@@ -112,4 +117,12 @@ def _visit(number: int, block: nn.Module, run: Run, *, streams: Streams, work: C
     visit = Visit(number, block, clean, prefix, target, run)
     work(visit)
     streams.write("prefix", number + 1, run.whole(block, prefix))
+    streams.drop(number)
+
+
+def _visit_dense(number: int, block: nn.Module, run: Run, *, streams: Streams, work: Callable[[Visit], None]) -> None:
+    clean = streams.read("clean", number)
+    target = run.whole(block, clean)
+    work(Visit(number, block, clean, clean, target, run))
+    streams.write("clean", number + 1, target)
     streams.drop(number)

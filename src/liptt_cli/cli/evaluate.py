@@ -41,6 +41,12 @@ def evaluate_command(
     stride: Annotated[int | None, typer.Option("--stride", min=1, help="Default: --window-tokens.")] = None,
     windows: Annotated[int | None, typer.Option("--windows", min=1, help="A seeded subset of each corpus.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="A seeded subset of each task.")] = None,
+    activation_bits: Annotated[
+        int | None, typer.Option("--activation-bits", min=2, max=16, help="Round the inputs of linears, by token.")
+    ] = None,
+    input_noise: Annotated[
+        float, typer.Option("--input-noise", metavar="SHARE", min=0, help="Noise on the embeddings, of their rms.")
+    ] = 0.0,
     data_root: Annotated[
         Path | None, typer.Option("--data-root", metavar="DIR", help="Where tasks' data are; default: by the YAML.")
     ] = None,
@@ -55,19 +61,29 @@ def evaluate_command(
 
     Corpora: stdlib, self (sampled from the model), wikitext2, c4, or a .txt or .jsonl file, also with .gz.
     Tasks: names of the harness, stdlib_cloze, or YAML files. Several are separated by commas.
+    A disturbance (--activation-bits, --input-noise) is the same for MODEL and for --against.
 
     Example: liptt eval runs/tiny --perplexity stdlib --against DENSE --fail-if 'perplexity>+5%'
     """
     from liptt_cli.evaluation.evaluate import Request, preflight
     from liptt_cli.evaluation.gates import read_gates
     from liptt_cli.evaluation.harness import TaskSettings
+    from liptt_cli.evaluation.perturbation import Perturbation
 
     corpora, names = _listed(perplexity), _listed(tasks)
     if not corpora and not names:
         raise ConfigError("nothing to measure: give --perplexity CORPUS or --tasks TASK, such as --perplexity stdlib")
     gates = read_gates(fail_if or [], against=against is not None, corpora=corpora, tasks=names)
     settings = TaskSettings(data_root, None, limit, batch_size, seed)
-    request = Request(corpora, names, stride=stride, windows=windows, batch_windows=batch_size, settings=settings)
+    request = Request(
+        corpora,
+        names,
+        stride=stride,
+        windows=windows,
+        batch_windows=batch_size,
+        settings=settings,
+        perturbation=Perturbation(activation_bits, input_noise),
+    )
     preflight(request)
     job = _Job(request, window_tokens, dtype, trust_remote_code)
     candidate, dense = job.found(model, revision), None if against is None else job.found(against)
@@ -155,7 +171,7 @@ def _tables(found: "Evaluation", differences: "list[Difference]") -> list[Table]
 
 
 def _corpora_table(found: "Evaluation", beside: "dict[str, Difference]") -> Table:
-    title = f"windows of {found.settings['window_tokens']} tokens, stride {found.settings['stride']}"
+    title = f"windows of {found.settings['window_tokens']} tokens, stride {found.settings['stride']}{_under(found)}"
     reference = ("reference", "difference") if beside else ()
     table = _table("corpus", "tokens", "nats/token", "perplexity", *reference, title=title)
     for name, measured in found.perplexity.items():
@@ -166,7 +182,7 @@ def _corpora_table(found: "Evaluation", beside: "dict[str, Difference]") -> Tabl
 
 
 def _task_table(found: "Evaluation", beside: "dict[str, Difference]") -> Table:
-    title = "kept: (accuracy - chance) / (reference - chance)" if beside else None
+    title = f"kept: (accuracy - chance) / (reference - chance){_under(found)}" if beside else _under(found)[2:] or None
     reference = ("reference", "difference", "kept") if beside else ()
     table = _table("task", "docs", "metric", "value", "chance", *reference, title=title)
     for name in found.asked():
@@ -178,6 +194,15 @@ def _task_table(found: "Evaluation", beside: "dict[str, Difference]") -> Table:
             row = (name, str(len(scores.documents)), metric, number, chance)
             table.add_row(*row, *_beside(difference), *_kept(difference))
     return table
+
+
+def _under(found: "Evaluation") -> str:
+    """Return the disturbance that the model was measured under, behind a comma."""
+    from liptt_cli.evaluation.perturbation import Perturbation
+
+    settings: dict[str, Any] = found.settings
+    words = Perturbation(settings.get("activation_bits"), settings.get("input_noise", 0.0)).words
+    return f", {words}" if words else ""
 
 
 def _table(*titles: str, title: str | None) -> Table:

@@ -24,7 +24,7 @@ def inspect_command(
 ) -> None:
     """Show each linear's form, bits and bytes, the whole file beside the dense one, and what the run's report knows.
 
-    Errors and Lipschitz ratios are those of the run that made the model, so they show for run directories only.
+    Errors and the Lipschitz ledger are those of the run that made the model, so they show for run directories only.
 
     Example: liptt inspect runs/tiny
     """
@@ -85,11 +85,35 @@ def _ratios(document: dict[str, Any]) -> list[Table]:
     lipschitz = document["lipschitz"]
     if not lipschitz:
         return []
-    table = Table("block", "gain of the dense block", "ratio before the fine-tune", "ratio after", box=box.SIMPLE_HEAD)
+    return [_gains(lipschitz), _errors(lipschitz["after"])]
+
+
+def _gains(lipschitz: dict[str, Any]) -> Table:
+    title = "gain of a block, retention estimator; the bound is sigma_1 of its linears over the dense ones', no more"
+    heads = ("block", "dense", "student/dense before the fine-tune", "after", "largest bound", "product")
+    table = Table(*heads, title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for before, after in zip(lipschitz["before"], lipschitz["after"], strict=True):
         row = (f"{after['teacher_gain']:.4g}", f"{before['ratio']:.3f}", f"{after['ratio']:.3f}")
-        table.add_row(str(after["block"]), *row)
-    return [table]
+        bounds = [_measured(after, key) for key in ("spectral_largest", "spectral_product")]
+        table.add_row(str(after["block"]), *row, *bounds)
+    return table
+
+
+def _errors(rows: list[dict[str, Any]]) -> Table:
+    title = "errors, relative to the dense states at that place; amplified is what came in, added is the block's own"
+    heads = ("block", "error in", "amplification", "by the dense block", "own error", "error out")
+    table = Table(*heads, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for row in rows:
+        keys = ("error_in", "amplification", "teacher_amplification", "own_error", "error_out")
+        table.add_row(str(row["block"]), *(_measured(row, key) for key in keys))
+    return table
+
+
+def _measured(row: dict[str, Any], key: str) -> str:
+    """Return a figure; the first runs lack some, and nothing is amplified where no error comes in."""
+    if key not in row:
+        return "not measured"
+    return "-" if row[key] is None else f"{row[key]:.3f}"
 
 
 def _summary(manifest: "Manifest") -> str:

@@ -1,5 +1,7 @@
 """`liptt plan`: the price of a run before it is paid, without weights and without torch."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,8 +10,12 @@ from rich.table import Table
 from liptt_cli.cli import screen
 from liptt_cli.config import LoadedConfig, configs_folder, load_config
 from liptt_cli.errors import ConfigError
+from liptt_cli.menu.decompose import Knapsack
+from liptt_cli.menu.run import RunConfig
 from liptt_cli.planning.architectures import find_shape
-from liptt_cli.planning.plan import Plan, chosen_sites, structure
+from liptt_cli.planning.evidence import Evidence, check, read_evidence
+from liptt_cli.planning.plan import Plan, chosen_sites, structure, with_rates
+from liptt_cli.planning.sites import SiteShape
 
 
 def plan_command(
@@ -17,31 +23,63 @@ def plan_command(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="stage.key=value; can be given again.", metavar="KEY=VALUE")
     ] = None,
+    evidence: Annotated[
+        Path | None, typer.Option(help="Run directory or evidence.json that the knapsack chooses by.", metavar="RUN")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, a row for each linear.")] = False,
 ) -> None:
     """Print what a run would cost: bits, bytes, operations and memory, for each linear and in total.
 
+    Where `decompose.allocator` is a knapsack, the forms are its own only by evidence that `liptt compress` measured.
+
     Example: liptt plan --config llama7b.yaml --set bits_per_weight=0.8
     """
-    print_plan(load_config(config, overrides=overrides or []), as_json=as_json)
+    print_plan(load_config(config, overrides=overrides or []), evidence=evidence, as_json=as_json)
 
 
-def print_plan(loaded: LoadedConfig, *, as_json: bool) -> None:
-    """Print the plan of a loaded configuration."""
+def print_plan(loaded: LoadedConfig, *, evidence: Path | None = None, as_json: bool) -> None:
+    """Print the plan of a loaded configuration, by stored evidence if there is some.
+
+    Raises:
+        ConfigError: if there is no model, or nothing chooses by evidence, or it was measured with other options.
+        InputError: if the evidence cannot be read, or is of another model.
+    """
     settings = loaded.config
     if settings.model is None:
         raise ConfigError("model: a method alone has no price; add --set model=DIRECTORY or a hub id")
     model = find_shape(
         settings.model, revision=settings.revision, near=loaded.source_path.parent, configs=configs_folder()
     )
-    plan = structure(settings, model, chosen_sites(settings, model))
-    totals = _totals(loaded, plan)
+    sites = chosen_sites(settings, model)
+    found = None if evidence is None else _evidence(evidence, loaded, with_rates(settings, model, sites), sites=sites)
+    plan = structure(settings, model, sites, evidence=found)
+    totals = _totals(loaded, plan) | {"allocator": settings.decompose.allocator.kind, "split": _split(plan)}
     if as_json:
         screen.emit_json({"totals": totals, "linears": plan.rows()})
         return
     screen.emit(_table(plan))
     for line in _sentences(totals):
         screen.emit(line)
+
+
+def _evidence(path: Path, loaded: LoadedConfig, settings: RunConfig, *, sites: Sequence[SiteShape]) -> Evidence:
+    """Read evidence and refuse what is not this plan's."""
+    model = str(settings.model)
+    if not isinstance(settings.decompose.allocator, Knapsack):
+        raise ConfigError("--evidence: decompose.allocator.kind is uniform, which chooses by none; use knapsack")
+    found = read_evidence(path)
+    places = (Path(model).expanduser(), loaded.source_path.parent / model)
+    name = next((place.resolve().name for place in places if place.is_dir()), model)
+    check(found, settings, model=name, sites=sites)
+    return found
+
+
+def _split(plan: Plan) -> dict[str, Any]:
+    """Return what chose the forms, and what the evidence predicts of them and of the uniform split."""
+    costs = plan.predicted_costs
+    if costs is None:
+        return {"by": "uniform"}
+    return {"by": "evidence", "predicted_cost": costs[0], "predicted_cost_of_uniform": costs[1]}
 
 
 def _totals(loaded: LoadedConfig, plan: Plan) -> dict[str, Any]:
@@ -65,8 +103,17 @@ def _totals(loaded: LoadedConfig, plan: Plan) -> dict[str, Any]:
 
 
 def _sentences(totals: dict[str, Any]) -> list[str]:
-    size = 1 - totals["model_bytes"] / totals["dense_model_bytes"]
+    size, split = 1 - totals["model_bytes"] / totals["dense_model_bytes"], totals["split"]
+    allocated = []
+    if split["by"] == "evidence":
+        share = split["predicted_cost"] / split["predicted_cost_of_uniform"] - 1
+        allocated = [f"The knapsack's own forms, by evidence: predicted cost {share:+.1%} against the uniform split."]
+    elif totals["allocator"] == "knapsack":
+        allocated = [
+            "This is the uniform split, of equal total: the knapsack needs --evidence, which compress measures."
+        ]
     return [
+        *allocated,
         f"{totals['method']} on {totals['model']}: {totals['bits_per_weight']:.4f} bits per weight over "
         f"{totals['weights']:,} weights in {totals['linears']} linears, {totals['payload_bytes']:,} bytes.",
         f"Whole model: {_size(totals['model_bytes'])} instead of {_size(totals['dense_model_bytes'])} ({-size:+.1%}).",

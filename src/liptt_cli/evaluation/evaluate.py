@@ -20,6 +20,7 @@ from liptt_cli.calibration.windows import Sampling, corpus_windows, sampled_from
 from liptt_cli.errors import ConfigError
 from liptt_cli.evaluation import stdlib_task
 from liptt_cli.evaluation.harness import TaskSettings, require_known, run_tasks
+from liptt_cli.evaluation.perturbation import Perturbation, perturbed
 from liptt_cli.evaluation.results import Evaluation, TaskScores
 from liptt_cli.metrics.perplexity import Perplexity, measure_perplexity, overlapping
 
@@ -44,6 +45,7 @@ class Request:
     windows: int | None = None
     batch_windows: int = 8
     settings: TaskSettings = field(default_factory=TaskSettings)
+    perturbation: Perturbation = Perturbation()
 
     def to_json(self) -> dict[str, object]:
         """Return what makes the numbers comparable: no path, no batch."""
@@ -53,6 +55,7 @@ class Request:
             "windows": self.windows,
             "limit": self.settings.limit,
             "seed": self.settings.seed,
+            **self.perturbation.to_json(),
         }
 
 
@@ -72,7 +75,7 @@ def evaluate(
     material: Material | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure a model; the material is read first unless given.
+    """Measure a model, disturbed if the request says so; the material is read first unless given.
 
     Raises:
         ConfigError: if the request does not fit the model, or a task is unknown.
@@ -81,17 +84,9 @@ def evaluate(
     """
     start = time.perf_counter()
     material = read_material(model, tokenizer, request, progress) if material is None else material
-    perplexity: dict[str, Perplexity] = {}
-    for name, windows in material.windows.items():
-        found = measure_perplexity(
-            model,
-            windows,
-            stride=request.stride,
-            batch_windows=request.batch_windows,
-            progress=_titled(progress, f"perplexity on {name}"),
-        )
-        perplexity[name] = dataclasses.replace(found, corpus=name)
-    tasks = _tasks(model, tokenizer, request, progress)
+    with perturbed(model, request.perturbation, seed=request.settings.seed):
+        perplexity = _perplexities(model, material, request, progress)
+        tasks = _tasks(model, tokenizer, request, progress)
     return Evaluation(perplexity, tasks, material.sha256, request.to_json(), time.perf_counter() - start)
 
 
@@ -160,6 +155,22 @@ def _chosen(windows: Tensor, request: Request) -> Tensor:
         return windows
     generator = torch.Generator().manual_seed(request.settings.seed)
     return windows[torch.randperm(len(windows), generator=generator)[: request.windows].sort().values]
+
+
+def _perplexities(
+    model: nn.Module, material: Material, request: Request, progress: Progress | None
+) -> dict[str, Perplexity]:
+    perplexity: dict[str, Perplexity] = {}
+    for name, windows in material.windows.items():
+        found = measure_perplexity(
+            model,
+            windows,
+            stride=request.stride,
+            batch_windows=request.batch_windows,
+            progress=_titled(progress, f"perplexity on {name}"),
+        )
+        perplexity[name] = dataclasses.replace(found, corpus=name)
+    return perplexity
 
 
 def _tasks(model: nn.Module, tokenizer: Any, request: Request, progress: Progress | None) -> dict[str, TaskScores]:

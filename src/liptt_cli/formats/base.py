@@ -7,7 +7,7 @@ when trained; both run through the same lines, so that training and the packed m
 from typing import Protocol, Self, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from liptt_cli.forms.base import Form
@@ -28,6 +28,10 @@ class Encoded(Protocol):
 
     def apply(self, x: Float[Tensor, "*lead in"]) -> Float[Tensor, "*lead out"]:
         """Return `x @ dense().T` by the cheap route, in the dtype of x: the meaning of every kernel."""
+        ...
+
+    def rows(self, index: Int[Tensor, "*lead"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*lead in"]:
+        """Return `dense()[index]`: what a table of embeddings is asked for."""
         ...
 
     def fields(self) -> dict[str, Tensor]:

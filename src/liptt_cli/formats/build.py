@@ -8,30 +8,52 @@ from liptt_cli.formats.base import Encoded
 from liptt_cli.formats.chain import Chain
 from liptt_cli.formats.dense import Dense
 from liptt_cli.formats.grid import Envelope, Grid
+from liptt_cli.formats.sum import Sum
+from liptt_cli.formats.zero import Zero
+from liptt_cli.formats.zones import Zones
 from liptt_cli.forms.base import Form
 from liptt_cli.forms.chain import ChainForm
-from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
+from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm, ZeroForm
+from liptt_cli.forms.sum import SumForm
+from liptt_cli.forms.zones import ZonesForm
 
 
 def build(form: Form, fields: Mapping[str, Tensor]) -> Encoded:
     """Return the value whose `form` and `fields()` these are."""
     if isinstance(form, ChainForm):
         return _chain(form, fields)
-    if isinstance(form, GridForm | DenseForm):
-        return _leaf(form, fields)
+    if isinstance(form, SumForm):
+        return Sum(tuple(build(part, _inside(fields, f"parts.{k}.")) for k, part in enumerate(form.parts)))
+    if isinstance(form, ZeroForm):
+        return Zero(form.shape)
+    if isinstance(form, ZonesForm | GridForm | DenseForm):
+        return _core(form, fields)
     raise ValueError(f"no value for a form of type {type(form).__name__}")
 
 
 def _chain(form: ChainForm, fields: Mapping[str, Tensor]) -> Chain:
-    cores = []
-    for k, core in enumerate(form.cores):
-        start = f"cores.{k}."
-        cores.append(_leaf(core, {n.removeprefix(start): t for n, t in fields.items() if n.startswith(start)}))
+    cores = tuple(_core(core, _inside(fields, f"cores.{k}.")) for k, core in enumerate(form.cores))
     scales = tuple(fields.get(f"scales.{k}") for k in range(len(form.scales)))
-    return Chain(tuple(cores), scales, form.shape, form.out_modes, form.in_modes)
+    return Chain(cores, scales, form.shape, form.out_modes, form.in_modes)
 
 
-def _leaf(form: GridForm | DenseForm, fields: Mapping[str, Tensor]) -> Grid | Dense:
+def _inside(fields: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
+    """Return the fields of a child under their own names."""
+    return {name.removeprefix(start): tensor for name, tensor in fields.items() if name.startswith(start)}
+
+
+def _core(form: GridForm | DenseForm | ZonesForm, fields: Mapping[str, Tensor]) -> Grid | Dense | Zones:
+    if not isinstance(form, ZonesForm):
+        return _numbers(form, fields)
+    parts = tuple(_leaf(part, _inside(fields, f"parts.{k}.")) for k, part in enumerate(form.parts))
+    return Zones(fields["labels"], parts, form.shape, form.layout, form.counts)
+
+
+def _leaf(form: ZeroForm | GridForm | DenseForm, fields: Mapping[str, Tensor]) -> Zero | Grid | Dense:
+    return Zero(form.shape) if isinstance(form, ZeroForm) else _numbers(form, fields)
+
+
+def _numbers(form: GridForm | DenseForm, fields: Mapping[str, Tensor]) -> Grid | Dense:
     if isinstance(form, DenseForm):
         return Dense(fields["values"], form.dtype)
     scale, shift = (_envelope(part, name, fields) for part, name in ((form.scale, "scale"), (form.shift, "shift")))

@@ -6,12 +6,13 @@ Nothing but scales stands between cores: no normalisation, bias or per-element s
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from liptt_cli.formats.dense import Dense
 from liptt_cli.formats.grid import Grid
 from liptt_cli.formats.rounding import to_half
+from liptt_cli.formats.zones import Zones
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.tensors.chain import Core, as_core, contract
 
@@ -20,7 +21,7 @@ from liptt_cli.tensors.chain import Core, as_core, contract
 class Chain:
     """Cores as matrices (r_{k-1} m_k, n_k r_k), and d + 1 scale vectors, each possibly None."""
 
-    cores: tuple[Grid | Dense, ...]
+    cores: tuple[Grid | Dense | Zones, ...]
     scales: tuple[Float[Tensor, " _length"] | None, ...]
     shape: tuple[int, int]
     out_modes: tuple[int, ...]
@@ -79,6 +80,18 @@ class Chain:
         hidden = (x if last is None else x * last.to(x.dtype)) @ right.T
         y = (hidden if middle is None else hidden * middle.to(x.dtype)) @ left.T
         return y if first is None else y * first.to(x.dtype)
+
+    def rows(self, index: Int[Tensor, "*lead"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*lead in"]:
+        """Return some rows of the matrix, from as many of the left part where the chain is a product of two."""
+        bond = self.form.pair_bond
+        if bond is None:
+            return self.dense(dtype)[index]
+        left = self.segment(0, bond, dtype)[0, :, 0, :][index]
+        first, middle, last = self.scales[0], self.scales[bond], self.scales[-1]
+        left = left if first is None else first.to(dtype)[index].unsqueeze(-1) * left
+        left = left if middle is None else left * middle.to(dtype)
+        rows = left @ self.segment(bond, len(self.cores), dtype)[:, 0, : self.shape[1], 0]
+        return rows if last is None else rows * last.to(dtype)
 
     def fields(self) -> dict[str, Tensor]:
         """Return the cores' sections, then the scales'."""

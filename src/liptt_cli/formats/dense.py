@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from liptt_cli.forms.leaves import DenseForm
@@ -37,6 +37,10 @@ class Dense:
     def apply(self, x: Float[Tensor, "*lead in"]) -> Float[Tensor, "*lead out"]:
         """Return `x @ values.T`."""
         return x @ self.values.to(x.dtype).T
+
+    def rows(self, index: Int[Tensor, "*lead"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*lead in"]:
+        """Return some rows of the values."""
+        return self.values[index].to(dtype)
 
     def fields(self) -> dict[str, Tensor]:
         """Return the values."""

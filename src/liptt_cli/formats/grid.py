@@ -6,7 +6,7 @@ W = sum_p scale_p * level(codes_p) + shift,    scale_p = sum_l rows[p, l] * cols
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from liptt_cli.formats.rounding import levels, to_half
@@ -32,6 +32,10 @@ class Envelope:
         if self.cols is not None:
             spread = spread * self.cols.to(dtype).unsqueeze(2)
         return spread.sum(1)
+
+    def of_rows(self, index: Int[Tensor, " some"]) -> "Envelope":
+        """Return the scales of some rows."""
+        return self if self.rows.shape[2] == 1 else Envelope(self.rows[:, :, index], self.cols, self.group_columns)
 
     def fields(self, name: str) -> dict[str, Tensor]:
         """Return the sections."""
@@ -81,6 +85,12 @@ class Grid:
     def apply(self, x: Float[Tensor, "*lead in"]) -> Float[Tensor, "*lead out"]:
         """Return `x @ dense().T`."""
         return x @ self.dense(x.dtype).T
+
+    def rows(self, index: Int[Tensor, "*lead"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*lead in"]:
+        """Return some rows of the matrix; the others are not looked at."""
+        scale, shift = (None if part is None else part.of_rows(index.flatten()) for part in (self.scale, self.shift))
+        found: Tensor = Grid(self.codes[:, index.flatten()], scale, shift, self.alphabet).dense(dtype)
+        return found.reshape(*index.shape, -1)
 
     def fields(self) -> dict[str, Tensor]:
         """Return codes and scales."""

@@ -1,4 +1,4 @@
-"""The two roundings of the packed format: scales to float16, values to the levels of an alphabet."""
+"""The roundings of the packed format: scales to float16, values to the levels of an alphabet, numbers to indices."""
 
 import torch
 from jaxtyping import Float, UInt8
@@ -19,6 +19,11 @@ def to_half(scale: Float[Tensor, "*shape"], name: str) -> Float[Tensor, "*shape"
         worst = scale.detach().abs().max().item()
         raise IntegrityError(f"{name}: a scale of magnitude {worst:g} does not fit float16 (at most 65504)")
     return half
+
+
+def index_dtype(bits: int) -> torch.dtype:
+    """Return what holds indices of so many bits outside of a file: bytes, or int32 where a byte is too short."""
+    return torch.uint8 if bits <= torch.iinfo(torch.uint8).bits else torch.int32
 
 
 def nearest(values: Float[Tensor, "*shape"], alphabet: Alphabet) -> UInt8[Tensor, "*shape"]:

@@ -12,6 +12,7 @@ from math import prod
 
 from liptt_cli.forms.base import Operations, Section
 from liptt_cli.forms.leaves import DenseForm, GridForm
+from liptt_cli.forms.zones import ZonesForm
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ChainForm:
     out_modes: tuple[int, ...]
     in_modes: tuple[int, ...]
     ranks: tuple[int, ...]
-    cores: tuple[GridForm | DenseForm, ...]
+    cores: tuple[GridForm | DenseForm | ZonesForm, ...]
     scales: tuple[bool, ...]
 
     @property
@@ -34,6 +35,20 @@ class ChainForm:
     def scale_lengths(self) -> tuple[int, ...]:
         """Return the length of each of the d + 1 scale vectors: out, the inner ranks, in."""
         return (self.shape[0], *self.ranks, self.shape[1])
+
+    @property
+    def free_scales(self) -> tuple[bool, ...]:
+        """Return which scale vectors a fit may choose: those that exist, and those that a core's envelope can take.
+
+        A bond's vector goes into the rows of the core after it. An end's goes into the first core's rows or the last
+        one's columns, if that core has the whole dimension.
+        """
+        scales = [core.scale if isinstance(core, GridForm) else None for core in self.cores]
+        rows = [s is not None and s.rows == core.shape[0] for s, core in zip(scales, self.cores, strict=True)]
+        first = rows[0] and self.out_modes[0] == prod(self.out_modes)
+        last = scales[-1] is not None and scales[-1].cols and self.in_modes[-1] == prod(self.in_modes)
+        able = (first, *rows[1:], last)
+        return tuple(there or taken for there, taken in zip(self.scales, able, strict=True))
 
     @property
     def pair_bond(self) -> int | None:
@@ -61,10 +76,10 @@ class ChainForm:
         if bond is None:
             return Operations(0, rows * columns)
         products = self.bonds[bond] * (rows + columns)
-        scales = sum(n for n, there in zip(self.scale_lengths, self.scales, strict=True) if there)
+        scales = Operations(0, sum(n for n, there in zip(self.scale_lengths, self.scales, strict=True) if there))
         if len(self.cores) == 2 and all(isinstance(core, GridForm) for core in self.cores):
-            return Operations(products, scales)
-        return Operations(0, products + scales)
+            return sum((core.operations() for core in self.cores), scales)
+        return Operations(0, products) + scales
 
     def to_json(self) -> dict[str, object]:
         """Return the form as JSON."""

@@ -12,6 +12,25 @@ ALPHABET_BITS: dict[Alphabet, int] = {"sign": 1}
 
 
 @dataclass(frozen=True)
+class ZeroForm:
+    """Nothing: all entries are zero."""
+
+    shape: tuple[int, int]
+
+    def sections(self) -> tuple[Section, ...]:
+        """Return no section."""
+        return ()
+
+    def operations(self) -> Operations:
+        """Return no cost."""
+        return Operations(0, 0)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the form as JSON."""
+        return {"node": "zero", "shape": list(self.shape)}
+
+
+@dataclass(frozen=True)
 class DenseForm:
     """Plain numbers."""
 
@@ -67,6 +86,11 @@ class GridForm:
     scale: EnvelopeForm | None = None
     shift: EnvelopeForm | None = None
 
+    @property
+    def sign_products(self) -> int:
+        """Return how often the codes are added up: a magnitude of rank l is l products, each under its own scales."""
+        return self.scale.rank if self.scale is not None else 1
+
     def sections(self) -> tuple[Section, ...]:
         """Return codes, scale, shift."""
         rows, columns = self.shape
@@ -78,10 +102,10 @@ class GridForm:
         return tuple(found)
 
     def operations(self) -> Operations:
-        """Return one addition an entry and plane, and the multiplications by the scales."""
+        """Return one addition an entry, plane and rank of the scale, and the multiplications by the scales."""
         rows, columns = self.shape
         scales = sum(s.entries for s in self.sections() if s.storage != "index")
-        return Operations(self.planes * rows * columns, scales)
+        return Operations(self.sign_products * self.planes * rows * columns, scales)
 
     def to_json(self) -> dict[str, object]:
         """Return the form as JSON."""

@@ -1,12 +1,14 @@
 """JSON to forms: the other direction of `Form.to_json`, with a clear refusal of what is unknown."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from liptt_cli.errors import FormatVersionError
 from liptt_cli.forms.base import Form
 from liptt_cli.forms.chain import ChainForm
-from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
+from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm, ZeroForm
+from liptt_cli.forms.sum import SumForm
+from liptt_cli.forms.zones import LAYOUTS, ZonesForm
 
 
 def form_from_json(data: Mapping[str, Any]) -> Form:
@@ -17,10 +19,7 @@ def form_from_json(data: Mapping[str, Any]) -> Form:
     """
     kind = data.get("node")
     if not isinstance(kind, str) or kind not in _READERS:
-        raise FormatVersionError(
-            f'a form of kind "{kind}" is not known to this version of liptt (known: {", ".join(_READERS)}); '
-            "upgrade liptt to read this model"
-        )
+        raise _unknown("a form", kind, _READERS)
     return _READERS[kind](data)
 
 
@@ -44,13 +43,38 @@ def _chain(data: Mapping[str, Any]) -> ChainForm:
         tuple(data["out_modes"]),
         tuple(data["in_modes"]),
         tuple(data["ranks"]),
-        tuple(_leaf(core) for core in data["cores"]),
+        tuple(_zones(core) if core["node"] == "zones" else _leaf(core) for core in data["cores"]),
         tuple(data["scales"]),
     )
 
 
+def _sum(data: Mapping[str, Any]) -> SumForm:
+    return SumForm(tuple(form_from_json(part) for part in data["parts"]))
+
+
+def _zones(data: Mapping[str, Any]) -> ZonesForm:
+    if data["layout"] not in LAYOUTS:
+        raise _unknown("a layout of labels", data["layout"], LAYOUTS)
+    parts = tuple(_zero(part) if part["node"] == "zero" else _leaf(part) for part in data["parts"])
+    return ZonesForm(_pair(data["shape"]), data["layout"], tuple(data["counts"]), parts)
+
+
+def _zero(data: Mapping[str, Any]) -> ZeroForm:
+    return ZeroForm(_pair(data["shape"]))
+
+
 def _leaf(data: Mapping[str, Any]) -> GridForm | DenseForm:
-    return _grid(data) if data["node"] == "grid" else _dense(data)
+    form = form_from_json(data)
+    if not isinstance(form, GridForm | DenseForm):
+        raise _unknown("a core or zone", data["node"], ("dense", "grid"))
+    return form
+
+
+def _unknown(what: str, kind: object, known: Iterable[str]) -> FormatVersionError:
+    return FormatVersionError(
+        f'{what} of kind "{kind}" is not known to this version of liptt (known: {", ".join(known)}); '
+        "upgrade liptt to read this model"
+    )
 
 
 def _pair(data: Any) -> tuple[int, int]:
@@ -58,4 +82,11 @@ def _pair(data: Any) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-_READERS: dict[str, Callable[[Mapping[str, Any]], Form]] = {"dense": _dense, "grid": _grid, "chain": _chain}
+_READERS: dict[str, Callable[[Mapping[str, Any]], Form]] = {
+    "dense": _dense,
+    "grid": _grid,
+    "chain": _chain,
+    "sum": _sum,
+    "zones": _zones,
+    "zero": _zero,
+}

@@ -10,7 +10,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 
 from liptt_cli.errors import IntegrityError, OtherRunError
 from liptt_cli.run_directory import write_file
@@ -52,7 +57,9 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, 
             f"{path}: the checkpoint is of another training ({notes['training']}, not {training}); "
             "delete it to train from the start, or restore the configuration and the number of processes"
         )
-    set_state_dict(
-        module, optimizer, model_state_dict=found["parameters"], optim_state_dict=found["optimizer"], options=_WHOLE
-    )
+    parameters, moments = found["parameters"], found["optimizer"]
+    if any(group["params"] for group in optimizer.param_groups):
+        set_state_dict(module, optimizer, model_state_dict=parameters, optim_state_dict=moments, options=_WHOLE)
+    else:  # all that trains moves by itself
+        set_model_state_dict(module, parameters, options=_WHOLE)
     return notes

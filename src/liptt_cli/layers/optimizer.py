@@ -21,6 +21,8 @@ _DECAYED = ("codes", "weights")
 def make_optimizer(module: nn.Module, options: Tuning) -> torch.optim.Optimizer:
     """Return Adam over the groups of `options.train`, freezing the rest of the module in place.
 
+    Signs that flip by themselves train without it.
+
     Raises:
         ConfigError: if the module has none of these groups.
     """
@@ -31,7 +33,7 @@ def make_optimizer(module: nn.Module, options: Tuning) -> torch.optim.Optimizer:
     records: list[dict[str, Any]] = [
         {
             "name": name,
-            "params": parameters,
+            "params": [] if name == "codes" and options.latent.kind == "flips" else parameters,
             "lr": rates[name],
             "rate": rates[name],
             "weight_decay": options.weight_decay if name in _DECAYED else 0.0,

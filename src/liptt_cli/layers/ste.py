@@ -4,9 +4,11 @@
            identity  g
            clip      g where |L| <= 1, or where the step leads inwards (g L > 0); else 0
            tanh      g a (1 - tanh(a L)^2), a the slope
+           ede       g k t (1 - tanh(t L)^2), t = 10^(2 p - 1) at progress p in 0..1, k = max(1 / t, 1)
     store  forward: through the dtype of the file and back;  backward g
 
-Bengio et al. 2013, arXiv:1308.3432; the textbook's clip (Courbariaux et al. 2016, arXiv:1602.02830) also stops the
+Bengio et al. 2013, arXiv:1308.3432; ede: IR-Net, Qin et al. 2020, arXiv:1909.10788; LittleBit's SmoothSign
+(arXiv:2506.13771) is tanh with a = 100. The textbook's clip (Courbariaux et al. 2016, arXiv:1602.02830) also stops the
 inward steps. With latents of unit mean magnitude about half of them lie outside [-1, 1], and would never move again.
 """
 
@@ -16,12 +18,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Kind = Literal["identity", "clip", "tanh"]
+Kind = Literal["identity", "clip", "tanh", "ede"]
 
 
 def sign(latent: Float[Tensor, "*shape"], *, kind: Kind, slope: float = 1.0) -> Float[Tensor, "*shape"]:
-    """Return -1 or +1 (zero goes to +1) with the gradient of `kind`; `slope` is tanh's."""
+    """Return -1 or +1 (zero goes to +1) with the gradient of `kind`; `slope` is a or t."""
     return cast(Tensor, _Sign.apply(latent, kind, slope))  # type: ignore[no-untyped-call]  # torch leaves apply untyped
+
+
+def ede_slope(progress: float) -> float:
+    """Return the slope t of `ede`: from 0.1 to 10, its logarithm a straight line."""
+    return float(10 ** (2 * progress - 1))
 
 
 def store(values: Float[Tensor, "*shape"], dtype: torch.dtype = torch.float16) -> Float[Tensor, "*shape"]:
@@ -44,6 +51,9 @@ class _Sign(torch.autograd.Function):
             gradient = gradient.masked_fill((latent.abs() > 1) & (gradient * latent <= 0), 0)
         elif ctx.kind == "tanh":
             gradient = gradient * (1 - torch.tanh(ctx.slope * latent).square()) * ctx.slope
+        elif ctx.kind == "ede":
+            height = max(ctx.slope, 1.0)  # k t
+            gradient = gradient * (1 - torch.tanh(ctx.slope * latent).square()) * height
         return gradient, None, None
 
 

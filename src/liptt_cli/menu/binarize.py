@@ -1,11 +1,12 @@
-"""Options of the binarize stage: the metric of errors, the codec, the solver, the block's tuning."""
+"""Options of the binarize stage: the metric of errors, the codec, the solver, further terms, the block's tuning."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from liptt_cli.menu.base import Count, NotNegative, Options
-from liptt_cli.menu.tuning import Tuning
+from liptt_cli.menu.decompose import Identity, TensorTrain
+from liptt_cli.menu.tuning import Trained, Tuning
 
 
 class MetricOptions(Options):
@@ -13,6 +14,9 @@ class MetricOptions(Options):
 
     cols: Annotated[
         Literal["none", "diagonal", "full"], Field(description="inputs' second moment: ignored, diagonal, whole")
+    ] = "none"
+    rows: Annotated[
+        Literal["none", "diagonal"], Field(description="outputs' squared gradients: ignored, one weight a row")
     ] = "none"
 
 
@@ -31,13 +35,55 @@ class BinaryCodec(Options):
         list[Literal["row", "column", "axes"]],
         Field(min_length=1, description="row, column or both of a weight; axes: bonds and modes of a core"),
     ] = ["row", "column"]
-    iterations: Annotated[Count, Field(description="power iterations of the rank-one fit")] = 8
+    iterations: Annotated[Count, Field(description="rounds of the fit of the magnitude")] = 8
+    rank: Annotated[Count, Field(description="of the magnitude; above 1 it is kept on each core, rows and columns")] = 1
+
+    @model_validator(mode="after")
+    def _both_axes(self) -> Self:
+        if self.rank > 1 and "axes" not in self.scale and not {"row", "column"} <= set(self.scale):
+            raise ValueError(f"rank: a magnitude of rank {self.rank} needs scale: [row, column] or [axes]")
+        return self
+
+
+class TopColumns(Options):
+    """The whole columns of largest score."""
+
+    kind: Literal["top_columns"]
+    share: Annotated[float, Field(gt=0, lt=1, description="of the columns; at least one")]
+    score: Annotated[
+        Literal["magnitude", "energy"], Field(description="squares, or squares weighed by the metric's diagonal")
+    ] = "energy"
+
+
+class TopShare(Options):
+    """The entries of largest score, as many in each row."""
+
+    kind: Literal["top_share"]
+    share: Annotated[float, Field(gt=0, lt=1, description="of each row's entries; at least one")]
+    score: Annotated[
+        Literal["magnitude", "energy"], Field(description="squares, or squares weighed by the metric's diagonal")
+    ] = "energy"
+
+
+class SparseCodec(Options):
+    """A few entries as numbers, zeros elsewhere: outliers beside a chain."""
+
+    kind: Literal["sparse"]
+    mask: Annotated[TopColumns | TopShare, Field(discriminator="kind")]
+    values: FloatCodec = FloatCodec()
 
 
 class Direct(Options):
     """Encode each core on its own."""
 
     kind: Literal["direct"] = "direct"
+
+
+class Procrustes(Options):
+    """Rotate the bond of two cores so that their signs fit, then encode each (Joint-ITQ, arXiv:2603.00042)."""
+
+    kind: Literal["procrustes"]
+    iterations: Annotated[Count, Field(description="rounds of signs and rotation")] = 50
 
 
 class Admm(Options):
@@ -47,6 +93,80 @@ class Admm(Options):
     iterations: Count = 80
     rho: Annotated[Literal["linear", "cubic"], Field(description="how the penalty grows from 0 to 1")] = "linear"
     ridge: Annotated[NotNegative, Field(description="share of the mean eigenvalue added to each solve")] = 0.03
+    inner: Annotated[Count, Field(description="solves of a core in each sweep, from the second on at rho 1")] = 1
+    tolerance: Annotated[
+        NotNegative | None,
+        Field(description="end where a tenth of the iterations takes at most this share off the error; null: never"),
+    ] = None
+    cg_steps: Annotated[
+        int, Field(ge=0, description="of each solve where the metric is no product over the modes; 0: fit a product")
+    ] = 4
+
+
+Codec = Annotated[FloatCodec | BinaryCodec | SparseCodec, Field(discriminator="kind")]
+Solver = Annotated[Direct | Admm | Procrustes, Field(discriminator="kind")]
+
+
+class Term(Options):
+    """One of several parts of a weight that are added."""
+
+    factor: Annotated[Identity | TensorTrain, Field(discriminator="kind")] = Identity()
+    codec: Codec = FloatCodec()
+    solver: Solver = Direct()
+
+    @property
+    def asks(self) -> bool:
+        """Say whether its rank is what the dial affords."""
+        return isinstance(self.factor, TensorTrain) and self.factor.rank == "auto"
+
+    @model_validator(mode="after")
+    def _pieces_fit(self) -> Self:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Refuse pieces that do not go together.
+
+        Raises:
+            ValueError: with what would go.
+        """
+        if isinstance(self.codec, SparseCodec) and not isinstance(self.factor, Identity):
+            raise ValueError("codec sparse keeps entries of the weight itself; use it with factor: {kind: identity}")
+        factor = self.factor
+        bond = isinstance(factor, TensorTrain) and (factor.layout, factor.cores, factor.start) == ("split", 2, "svd")
+        if isinstance(self.solver, Procrustes) and not bond:
+            raise ValueError(
+                "solver procrustes rotates the one bond of factor: {kind: tensor_train, start: svd, cores: 2}"
+            )
+
+
+class CodesTuning(Tuning):
+    """Training of what was compressed against the dense block's output."""
+
+    when: Annotated[
+        Literal["linear", "block"],
+        Field(description="each linear once it is compressed, and its codes are frozen then; or a block's all at once"),
+    ] = "block"
+    finished_scales: Annotated[
+        bool, Field(description="when: linear, the scales of a block's finished linears move on")
+    ] = False
+
+
+class RestTuning(Tuning):
+    """Training of a block's linears that are still dense, so that they take up the error of the compressed ones."""
+
+    train: Annotated[list[Trained], Field(description="groups of parameters that move: weights, norms")] = ["weights"]
+    before: Annotated[
+        Literal["all"] | list[str],
+        Field(description="before every turn of the order, or those of linears of these roles"),
+    ] = "all"
+
+    @model_validator(mode="after")
+    def _dense_only(self) -> Self:
+        wrong = [group for group in self.train if group not in ("weights", "norms")]
+        if wrong:
+            raise ValueError(f"train: {wrong[0]} are not dense; the rest has weights and norms")
+        return self
 
 
 class Binarize(Options):
@@ -57,10 +177,31 @@ class Binarize(Options):
         Field(description="statistics behind the compressed blocks before, or behind the dense ones"),
     ] = "prefix"
     metric: MetricOptions = MetricOptions()
-    codec: Annotated[FloatCodec | BinaryCodec, Field(discriminator="kind")] = FloatCodec()
-    solver: Annotated[Direct | Admm, Field(discriminator="kind")] = Direct()
+    codec: Codec = FloatCodec()
+    solver: Solver = Direct()
+    residual: Annotated[
+        list[Term], Field(description="further terms, each fitted to what those before it leave over, and added")
+    ] = []
+    rounds: Annotated[Count, Field(description="rounds over all terms, each against the others; the best is kept")] = 1
     refit: Annotated[bool, Field(description="closed-form scales for the fixed codes, in the metric")] = False
     scale_repair: Annotated[
         bool, Field(description="rescale each linear so that its output keeps the dense one's energy")
     ] = False
-    codes: Annotated[Tuning, Field(description="training of each block against the dense block's output")] = Tuning()
+    order: Annotated[
+        Literal["shared"] | list[str],
+        Field(description="linears that share an input together, in call order; or one by one, role by role"),
+    ] = "shared"
+    rest: Annotated[
+        RestTuning, Field(description="training of a block's dense linears against its dense output, before a turn")
+    ] = RestTuning()
+    codes: Annotated[
+        CodesTuning, Field(description="training of compressed linears against the dense block's output")
+    ] = CodesTuning()
+
+    @field_validator("order")
+    @classmethod
+    def _once(cls, order: Literal["shared"] | list[str]) -> Literal["shared"] | list[str]:
+        twice = [role for role in order if order.count(role) > 1] if order != "shared" else []
+        if twice:
+            raise ValueError(f"{twice[0]} is there twice")
+        return order

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from liptt_cli.menu.base import Count, NotNegative, Options, Positive, Share
-from liptt_cli.menu.binarize import Binarize
-from liptt_cli.menu.decompose import Decompose, TensorTrain
-from liptt_cli.menu.tuning import Tuning
+from liptt_cli.menu.binarize import Binarize, Term
+from liptt_cli.menu.decompose import Decompose, Knapsack
+from liptt_cli.menu.tuning import FineTuning
 
 _ROUNDING = 1e-6
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -37,6 +37,13 @@ class Calibration(Options):
     damping: Annotated[NotNegative, Field(description="share of the mean diagonal added to the gram")] = 0.01
     shrinkage: Annotated[Share, Field(description="pull of the second moment towards its mean")] = 0.0
     batch_windows: Annotated[Count, Field(description="windows at once in a forward pass")] = 8
+    gradient_windows: Annotated[
+        Count, Field(description="the first windows, or all if they are fewer, go through a backward pass if needed")
+    ] = 32
+    clip_percentile: Annotated[
+        float,
+        Field(gt=0, le=100, description="tokens whose norm exceeds this percentile are clipped to it; 100: none"),
+    ] = 100.0
 
     @model_validator(mode="after")
     def _whole_mix(self) -> Self:
@@ -102,20 +109,67 @@ class RunConfig(Options):
     load: Load = Load()
     decompose: Decompose = Decompose()
     binarize: Binarize = Binarize()
-    finetune: Tuning = Tuning()
+    finetune: FineTuning = FineTuning()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
 
+    @property
+    def terms(self) -> dict[str, Term]:
+        """Return the terms that a weight is the sum of, by the place of their options; mostly one."""
+        binarize = self.binarize
+        main = Term.model_construct(factor=self.decompose.factor, codec=binarize.codec, solver=binarize.solver)
+        return {"decompose": main} | {f"binarize.residual.{k}": term for k, term in enumerate(binarize.residual)}
+
+    @model_validator(mode="after")
+    def _pieces_fit(self) -> Self:
+        self.terms["decompose"].check()
+        return self
+
+    @model_validator(mode="after")
+    def _allocator_has_what_it_needs(self) -> Self:
+        allocator = self.decompose.allocator
+        if not isinstance(allocator, Knapsack):
+            return self
+        if self.bits_per_weight is None and self.target_size is None:
+            raise ValueError("decompose.allocator.kind is knapsack, so bits_per_weight or target_size is needed")
+        if allocator.weight_by in ("output", "gradient") and self.binarize.metric.cols == "none":
+            raise ValueError(
+                f"decompose.allocator.weight_by is {allocator.weight_by}, which weighs errors of outputs, but "
+                "binarize.metric.cols is none; use diagonal or full"
+            )
+        if allocator.weight_by == "divergence" and allocator.windows > self.calibration.windows:
+            raise ValueError(
+                f"decompose.allocator.windows is {allocator.windows}, but calibration.windows is "
+                f"{self.calibration.windows}"
+            )
+        return self
+
+    @property
+    def unit_sources(self) -> bool:
+        """Say whether the solver's values before rounding are wanted in units of their envelope."""
+        return all(tuning.latent.unit for tuning in (self.binarize.codes, self.finetune) if tuning.takes_sources)
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> Self:
+        codes, finetune = self.binarize.codes, self.finetune
+        if codes.takes_sources and finetune.takes_sources and codes.latent.unit != finetune.latent.unit:
+            raise ValueError("binarize.codes.latent.unit and finetune.latent.unit differ, but they share their start")
+        return self
+
     @model_validator(mode="after")
     def _one_dial(self) -> Self:
-        factor = self.decompose.factor
         if self.bits_per_weight is not None and self.target_size is not None:
             raise ValueError("bits_per_weight and target_size are one dial; give one of them")
-        asks = isinstance(factor, TensorTrain) and factor.rank == "auto"
+        asks = [place for place, term in self.terms.items() if term.asks]
         if asks and self.bits_per_weight is None and self.target_size is None:
-            raise ValueError("decompose.factor.rank is auto, so bits_per_weight or target_size is needed")
-        for key, tuning in (("binarize.codes", self.binarize.codes), ("finetune", self.finetune)):
-            if tuning.steps and tuning.windows is not None and tuning.windows > self.calibration.windows:
+            raise ValueError(f"{asks[0]}.factor.rank is auto, so bits_per_weight or target_size is needed")
+        tunings = {
+            "binarize.rest": self.binarize.rest,
+            "binarize.codes": self.binarize.codes,
+            "finetune": self.finetune,
+        }
+        for key, tuning in tunings.items():
+            if tuning.trains and tuning.windows is not None and tuning.windows > self.calibration.windows:
                 raise ValueError(
                     f"{key}.windows is {tuning.windows}, but calibration.windows is {self.calibration.windows}"
                 )

@@ -1,5 +1,6 @@
 """Options of a training with gradients: of one block's codes, or of all blocks end to end."""
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -22,16 +23,32 @@ class LatentOptions(Options):
     """Where trainable codes come from, and how the gradient passes their rounding."""
 
     kind: Annotated[
-        Literal["none", "dense"], Field(description="none: codes stay fixed; dense: one float behind each code")
+        Literal["none", "dense", "flips"],
+        Field(
+            description="none: codes stay fixed; dense: one float behind each code; flips: signs without floats, of "
+            "which the worst turn now and then"
+        ),
     ] = "dense"
     source: Annotated[
         Literal["solver", "signs"],
         Field(description="the solver's values before rounding, or the codes' own levels"),
     ] = "solver"
     ste: Annotated[
-        Literal["identity", "clip", "tanh"], Field(description="straight-through estimator: the backward of sign")
+        Literal["identity", "clip", "tanh", "ede"],
+        Field(description="straight-through estimator: the backward of sign; ede steepens over the training"),
     ] = "clip"
     ste_slope: Annotated[Positive, Field(description="steepness of tanh")] = 1.0
+    unit: Annotated[
+        bool,
+        Field(
+            description="latents in units of their envelope and mean; false: as the factors' own numbers, the cores "
+            "balanced"
+        ),
+    ] = True
+    flip_share: Annotated[
+        float, Field(gt=0, le=1, description="of flips: share of each core's signs that may turn at once")
+    ] = 1e-4
+    flip_every: Annotated[Count, Field(description="of flips: steps that gradients are gathered before")] = 50
 
 
 class LabelNats(Options):
@@ -55,6 +72,10 @@ class HiddenSquare(Options):
     kind: Literal["hidden_square"]
     weight: NotNegative = 1.0
     normalise: bool = True
+    weights: Annotated[
+        Literal["none", "fisher"],
+        Field(description="of the outputs' entries: all one, or squared gradients; in the tuning of blocks only"),
+    ] = "none"
 
 
 class Lipschitz(Options):
@@ -62,17 +83,38 @@ class Lipschitz(Options):
 
     kind: Literal["lipschitz"]
     weight: NotNegative
-    power_steps: Annotated[Count, Field(description="power iterations on the retention matrix")] = 4
+    estimator: Annotated[
+        Literal["retention", "directional", "error_direction"],
+        Field(
+            description="of a block's gain: leading value of the retention matrix; along the direction that the "
+            "teacher's block amplifies most; along the student's own error"
+        ),
+    ] = "retention"
+    sided: Annotated[
+        Literal["two", "one"], Field(description="one: only a gain above the teacher's costs anything")
+    ] = "two"
+    blocks_each_step: Annotated[
+        Count | None, Field(description="blocks drawn a batch; null: all under retention, otherwise one")
+    ] = None
+    power_steps: Annotated[
+        Count | None, Field(description="power iterations; null: 4 under retention, otherwise 1")
+    ] = None
     positions: Annotated[Count, Field(description="token positions that the retention matrix is taken over")] = 512
 
 
 Objective = Annotated[LabelNats | TeacherNats | HiddenSquare | Lipschitz, Field(discriminator="kind")]
 
 
+def weighs_by_gradient(tuning: "Tuning") -> bool:
+    """Say whether a training weighs the outputs of blocks by squared gradients."""
+    return tuning.trains and any(isinstance(o, HiddenSquare) and o.weights == "fisher" for o in tuning.objectives)
+
+
 class Tuning(Options):
-    """One training. `steps: 0` is none."""
+    """One training. `steps: 0` without epochs is none."""
 
     steps: Annotated[int, Field(ge=0, description="optimiser steps")] = 0
+    epochs: Annotated[Count | None, Field(description="instead of steps: passes over the windows")] = None
     windows: Annotated[Count | None, Field(description="calibration windows used; null: all")] = None
     batch_windows: Annotated[Count, Field(description="windows a step and process")] = 4
     accumulate: Annotated[Count, Field(description="batches a step")] = 1
@@ -87,10 +129,45 @@ class Tuning(Options):
     objectives: list[Objective] = []
     checkpoint_steps: Annotated[Count, Field(description="steps between checkpoints of an end-to-end training")] = 50
 
+    @property
+    def trains(self) -> bool:
+        """Say whether there is any step."""
+        return self.steps > 0 or self.epochs is not None
+
+    @property
+    def takes_sources(self) -> bool:
+        """Say whether it starts from the solver's values before rounding."""
+        floats = "codes" in self.train and self.latent.kind == "dense"
+        return self.trains and floats and self.latent.source == "solver"
+
+    def in_steps(self, windows: int, *, processes: int = 1) -> Self:
+        """Return the options with epochs over `windows` windows, or those of `self.windows`, counted in steps."""
+        if self.epochs is None:
+            return self
+        batch = self.batch_windows * self.accumulate * processes
+        steps = math.ceil((self.windows or windows) / batch) * self.epochs
+        return self.model_copy(update={"steps": steps, "epochs": None})
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.steps and not any(objective.weight for objective in self.objectives):
+        if self.steps and self.epochs is not None:
+            raise ValueError(f"steps: {self.steps} and epochs: {self.epochs} say the same; set one of them (steps: 0)")
+        if self.trains and not any(objective.weight for objective in self.objectives):
             raise ValueError("objectives: a training needs one with a weight above 0")
-        if "codes" in self.train and self.latent.kind == "none" and self.steps:
+        if "codes" in self.train and self.latent.kind == "none" and self.trains:
             raise ValueError('train: "codes" cannot move under latent.kind: none; use latent.kind: dense')
+        return self
+
+
+class FineTuning(Tuning):
+    """The training of the whole model, end to end."""
+
+    gradient_checkpointing: Annotated[
+        bool, Field(description="keep only the inputs of blocks for the backward pass, and run each block again there")
+    ] = False
+
+    @model_validator(mode="after")
+    def _end_to_end(self) -> Self:
+        if weighs_by_gradient(self):
+            raise ValueError("objectives: weights: fisher is for the tuning of blocks; use weights: none here")
         return self

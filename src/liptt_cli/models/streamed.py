@@ -122,6 +122,8 @@ class StreamedModel:
     ) -> Float[Tensor, "batch tokens vocabulary"]:
         """Run what follows the blocks, final norm and head, on the last block's hidden states.
 
+        Gradients flow to the hidden states if they want them.
+
         Args:
             ids: the token ids from which `hidden` came.
             hidden: what the last block returned.
@@ -129,7 +131,7 @@ class StreamedModel:
         extras = self._extras
         self._fill_outside(head=True)
         with handing_on(list(self._blocks), hidden, extras=extras):
-            logits: Tensor = self._forward(ids).logits
+            logits: Tensor = self._forward(ids, grad=hidden.requires_grad).logits
         return logits
 
     def release(self) -> None:
@@ -160,10 +162,10 @@ class StreamedModel:
         head = self._skeleton.get_output_embeddings()
         return next((path for path, module in self._skeleton.named_modules() if module is head), None)
 
-    def _forward(self, ids: Int[Tensor, "batch tokens"]) -> Any:
+    def _forward(self, ids: Int[Tensor, "batch tokens"], *, grad: bool = False) -> Any:
         parameters = inspect.signature(self._skeleton.forward).parameters.values()
         takes_cache = any(each.name == "use_cache" or each.kind is each.VAR_KEYWORD for each in parameters)
-        with torch.no_grad():
+        with torch.set_grad_enabled(grad):
             return self._skeleton(input_ids=ids, **({"use_cache": False} if takes_cache else {}))
 
     def _probe_ids(self) -> Int[Tensor, "batch tokens"]:

@@ -20,7 +20,7 @@ def pack(value: Encoded) -> UInt8[Tensor, " bytes"]:
     """Return the blob of a settled value; its length is `blob_bytes(value.form)`."""
     sections = value.form.sections()
     fields = value.fields()
-    device = next(iter(fields.values())).device
+    device = next((tensor.device for tensor in fields.values()), None)
     blob = torch.zeros(blob_bytes(value.form), dtype=torch.uint8, device=device)
     for section, start in zip(sections, offsets(sections), strict=True):
         blob[start : start + section.bytes] = _to_bytes(fields[section.name], section)

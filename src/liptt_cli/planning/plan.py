@@ -10,7 +10,12 @@ from typing import Any
 
 from liptt_cli.errors import BudgetError, ShapeError
 from liptt_cli.forms.base import Form, Operations, bits_per_weight, blob_bytes
+from liptt_cli.forms.sum import inner_ranks
+from liptt_cli.menu.decompose import Knapsack
 from liptt_cli.menu.run import RunConfig
+from liptt_cli.planning.allocate import allocate as by_evidence
+from liptt_cli.planning.allocate import cost_of, offers_of, refuse_out_of_reach
+from liptt_cli.planning.evidence import Evidence
 from liptt_cli.planning.price import Ladder, ladder
 from liptt_cli.planning.sites import ModelShape, SiteShape, select
 from liptt_cli.planning.uniform import allocate
@@ -26,6 +31,7 @@ class Plan:
     model: ModelShape
     forms: dict[str, Form]
     kept_bytes: int
+    predicted_costs: tuple[float, float] | None = None  # by evidence: of these forms, and of the uniform split
 
     @property
     def sites(self) -> tuple[SiteShape, ...]:
@@ -79,8 +85,25 @@ def chosen_sites(config: RunConfig, model: ModelShape) -> tuple[SiteShape, ...]:
     return tuple(site for site in model.sites if site.name in names)
 
 
-def structure(config: RunConfig, model: ModelShape, sites: Sequence[SiteShape]) -> Plan:
+def with_rates(config: RunConfig, model: ModelShape, sites: Sequence[SiteShape]) -> RunConfig:
+    """Return the configuration with a knapsack's rates in bits per weight, whatever unit they were given in."""
+    allocator = config.decompose.allocator
+    budget = _budget_bytes(config, model, _kept_bytes(config, model, sites), sites=sites)
+    if not isinstance(allocator, Knapsack) or allocator.at_unit == "bits" or budget is None:
+        return config
+    bits = 8 * max(budget, 0) / sum(site.weights for site in sites)
+    at_bits = [round(share * bits, 6) for share in allocator.at_bits]
+    absolute = allocator.model_copy(update={"at_bits": at_bits, "at_unit": "bits"})
+    return config.model_copy(update={"decompose": config.decompose.model_copy(update={"allocator": absolute})})
+
+
+def structure(
+    config: RunConfig, model: ModelShape, sites: Sequence[SiteShape], *, evidence: Evidence | None = None
+) -> Plan:
     """Give each of the chosen sites its form under the configuration's dial.
+
+    A knapsack chooses by evidence, which `evidence.check` has seen; without any the forms are the uniform split, whose
+    totals are the same to within one step of one linear.
 
     Raises:
         ShapeError: if a linear does not factor as asked; the message begins with its name.
@@ -94,7 +117,14 @@ def structure(config: RunConfig, model: ModelShape, sites: Sequence[SiteShape]) 
     smallest = sum(ladders[site.shape].bytes[0] for site in sites)
     if smallest > budget:
         raise BudgetError(_too_little(config, smallest, other_bytes=_other_bytes(model, kept_bytes), sites=sites))
-    return Plan(model, allocate(sites, ladders, budget_bytes=budget), kept_bytes)
+    uniform, config = allocate(sites, ladders, budget_bytes=budget), with_rates(config, model, sites)
+    if not isinstance(config.decompose.allocator, Knapsack):
+        return Plan(model, uniform, kept_bytes)
+    if evidence is None:
+        refuse_out_of_reach(offers_of(config, sites), sites, budget_bytes=budget)
+        return Plan(model, uniform, kept_bytes)
+    forms, cost = by_evidence(config, sites, evidence, budget_bytes=budget)
+    return Plan(model, forms, kept_bytes, (cost, cost_of(evidence, sites, uniform)))
 
 
 def _ladders(config: RunConfig, sites: Sequence[SiteShape]) -> dict[tuple[int, int], Ladder]:
@@ -110,8 +140,9 @@ def _ladders(config: RunConfig, sites: Sequence[SiteShape]) -> dict[tuple[int, i
 
 def _kept_bytes(config: RunConfig, model: ModelShape, sites: Sequence[SiteShape]) -> int:
     """Return the bytes of what is not compressed: as in the source, but norms that trained are kept in float32."""
-    kept = model.dense_bytes - model.site_dtype_bytes * sum(site.weights for site in sites)
-    trained = any(each.steps and "norms" in each.train for each in (config.binarize.codes, config.finetune))
+    kept, binarize = model.dense_bytes, config.binarize
+    kept -= model.site_dtype_bytes * sum(site.weights for site in sites)
+    trained = any(each.trains and "norms" in each.train for each in (binarize.rest, binarize.codes, config.finetune))
     return kept + trained * max(0, _FLOAT_BYTES - model.site_dtype_bytes) * model.norm_entries
 
 
@@ -152,7 +183,7 @@ def _row(site: SiteShape, form: Form) -> dict[str, Any]:
         "node": data["node"],
         "out_modes": data.get("out_modes"),
         "in_modes": data.get("in_modes"),
-        "ranks": data.get("ranks"),
+        "ranks": list(inner_ranks(form)) or None,
         "bits_per_weight": bits_per_weight(form),
         "bytes": blob_bytes(form),
     }

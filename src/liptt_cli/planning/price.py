@@ -1,13 +1,16 @@
 """From options and a shape to the exact form, and the ladder of forms that the dial chooses from."""
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from liptt_cli.forms.base import Form, blob_bytes
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
-from liptt_cli.menu.binarize import BinaryCodec, FloatCodec
+from liptt_cli.forms.sum import SumForm
+from liptt_cli.forms.zones import share_count, sparse_form
+from liptt_cli.menu.binarize import BinaryCodec, Codec, FloatCodec, SparseCodec, Term, TopColumns
 from liptt_cli.menu.decompose import Identity, Modes, TensorTrain
 from liptt_cli.menu.run import RunConfig
 from liptt_cli.tensors.modes import bond_caps, chain_modes
@@ -41,35 +44,48 @@ class Ladder:
 
 
 def ladder(config: RunConfig, shape: tuple[int, int]) -> Ladder:
-    """Return the forms for a weight of `shape`.
+    """Return the forms for a weight of `shape`; several terms whose rank is auto have the same one.
 
     Raises:
         ShapeError: if a dimension does not factor into the modes asked for.
     """
-    factor, codec = config.decompose.factor, config.binarize.codec
-    if isinstance(factor, Identity):
-        return Ladder(shape, (_single(shape, codec),))
+    terms = list(config.terms.values())
     by_bytes: dict[int, Form] = {}  # of equal bytes the last one stays: padding gives its higher rank for nothing
-    for rank in _ranks(factor, shape):
-        form = _chain(shape, factor, codec, rank=rank)
+    for rank in _ranks(terms, shape):
+        parts = tuple(_part(shape, term, rank=rank) for term in terms)
+        form = parts[0] if len(parts) == 1 else SumForm(parts)
         by_bytes[blob_bytes(form)] = form
     return Ladder(shape, tuple(by_bytes.values()))
 
 
-def _single(shape: tuple[int, int], codec: BinaryCodec | FloatCodec) -> Form:
+def _part(shape: tuple[int, int], term: Term, *, rank: int) -> Form:
+    factor, codec = term.factor, term.codec
+    if isinstance(factor, Identity):
+        return _single(shape, codec)
+    if isinstance(codec, SparseCodec):
+        raise ValueError("a sparse codec fills no chain")
+    return _chain(shape, factor, codec, rank=rank if factor.rank == "auto" else factor.rank)
+
+
+def _single(shape: tuple[int, int], codec: Codec) -> Form:
+    rows, columns = shape
     if isinstance(codec, FloatCodec):
         return DenseForm(shape, codec.dtype)
-    rows, columns = shape
+    if isinstance(codec, SparseCodec):
+        part = DenseForm(shape, codec.values.dtype)
+        count = share_count(codec.mask.share, columns)
+        return sparse_form(shape, whole_columns=isinstance(codec.mask, TopColumns), count=count, part=part)
     both = "axes" in codec.scale
     by_row, by_column = both or "row" in codec.scale, both or "column" in codec.scale
-    return GridForm(shape, scale=EnvelopeForm(rows if by_row else 1, columns, by_column))
+    return GridForm(shape, scale=EnvelopeForm(rows if by_row else 1, columns, by_column, codec.rank))
 
 
-def _ranks(factor: TensorTrain, shape: tuple[int, int]) -> list[int]:
+def _ranks(terms: Sequence[Term], shape: tuple[int, int]) -> list[int]:
     """Return the ranks to choose from: multiples of 8, since rows of codes are padded to bytes."""
-    if factor.rank != "auto":
-        return [factor.rank]
-    most = max(_caps(factor, shape))
+    asking = [term.factor for term in terms if isinstance(term.factor, TensorTrain) and term.factor.rank == "auto"]
+    if not asking:
+        return [1]  # every term names its own
+    most = max(cap for factor in asking for cap in _caps(factor, shape))
     return [r for r in _SMALL_RANKS if r <= most] + list(range(_RANK_STEP, most + 1, _RANK_STEP))
 
 
@@ -93,10 +109,15 @@ def _chain(shape: tuple[int, int], factor: TensorTrain, codec: BinaryCodec | Flo
     ranks = tuple(min(rank, cap) for cap in _caps(factor, shape))
     bonds = (1, *ranks, 1)
     cores = tuple(_core((bonds[k] * out_modes[k], in_modes[k] * bonds[k + 1]), codec) for k in range(factor.cores))
-    inner = [factor.bond_scales and isinstance(codec, BinaryCodec)] * len(ranks)
-    ends = isinstance(codec, BinaryCodec)
-    return ChainForm(shape, out_modes, in_modes, ranks, cores, (ends, *inner, ends))
+    bare = ChainForm(shape, out_modes, in_modes, ranks, cores, (False,) * (len(cores) + 1))
+    if isinstance(codec, FloatCodec):
+        return bare
+    free = bare.free_scales  # those that envelopes take over
+    inner = [factor.bond_scales and codec.rank == 1] * len(ranks)
+    return replace(bare, scales=(not free[0], *inner, not free[-1]))
 
 
 def _core(shape: tuple[int, int], codec: BinaryCodec | FloatCodec) -> GridForm | DenseForm:
-    return DenseForm(shape, codec.dtype) if isinstance(codec, FloatCodec) else GridForm(shape)
+    if isinstance(codec, FloatCodec):
+        return DenseForm(shape, codec.dtype)
+    return GridForm(shape, scale=EnvelopeForm(*shape, cols=True, rank=codec.rank) if codec.rank > 1 else None)

@@ -1,22 +1,17 @@
-"""Stage 5, evaluate: the dense and the compressed model on the same text, and each block's gain before and after."""
+"""Stage 5, evaluate: the dense and the compressed model on the same text, and the Lipschitz ledger."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from liptt_cli.evaluation.compare import compare
 from liptt_cli.evaluation.evaluate import Request, evaluate, read_material
 from liptt_cli.evaluation.harness import TaskSettings
-from liptt_cli.layers.hidden import recorded_hidden
-from liptt_cli.metrics.lipschitz import block_ratios
 from liptt_cli.models.hub import load_tokenizer
 from liptt_cli.run_directory import write_json
 from liptt_cli.stages.assemble import compressed_model, dense_model
 from liptt_cli.stages.job import Job
+from liptt_cli.stages.ledger import ledger
 
-_LIPSCHITZ_WINDOWS = 8
 _LONG = frozenset({"window_nats", "scores", "document_names"})
 
 
@@ -40,7 +35,7 @@ def run(job: Job) -> dict[str, Any]:
         "dense": _summary(reference.to_json()),
         "compressed": _summary(candidate.to_json()),
         "differences": [difference.to_json() for difference in compare(candidate, reference)],
-        "lipschitz": _lipschitz(job, student, dense) if wanted.lipschitz else None,
+        "lipschitz": ledger(job, student, dense) if wanted.lipschitz else None,
         "calibrated_on": [name for name, sha256 in material.sha256.items() if sha256 in calibrated],
     }
     job.reporter.advance("gain of each block measured")
@@ -61,28 +56,6 @@ def request_of(job: Job) -> Request:
         windows=wanted.windows,
         settings=settings,
     )
-
-
-def _lipschitz(job: Job, student: nn.Module, dense: nn.Module) -> dict[str, Any]:
-    """Return each block's gains after all stages, and before the fine-tune if there was one."""
-    after = _ratios(job, student, dense)
-    if not job.block_files("finetune"):
-        return {"before": after, "after": after}
-    before = compressed_model(job, job.block_files("binarize"))
-    return {"before": _ratios(job, before, dense), "after": after}
-
-
-def _ratios(job: Job, student: nn.Module, dense: nn.Module) -> list[dict[str, int | float]]:
-    ids = job.windows[:_LIPSCHITZ_WINDOWS]
-    return block_ratios(_hidden(job, student, ids), _hidden(job, dense, ids))
-
-
-@torch.no_grad()
-def _hidden(job: Job, model: nn.Module, ids: Tensor) -> Iterator[Mapping[int, Tensor]]:
-    for row in ids:
-        with recorded_hidden(model, job.structure.block_path) as hidden:
-            model(input_ids=row.unsqueeze(0), use_cache=False)
-            yield dict(hidden)
 
 
 def _keep_scores(job: Job, evaluations: Mapping[str, Any]) -> None:

@@ -3,30 +3,27 @@
 The only stage that runs on several processes, through Accelerate. Writes the blocks again.
 """
 
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from torch import nn
 
 from liptt_cli.catalogue import objective_of
-from liptt_cli.formats.base import Encoded
-from liptt_cli.layers.surgery import thawed, trained_outside
-from liptt_cli.packing.block_file import BlockResult, read_sources, write_block
+from liptt_cli.layers.surgery import thawed
+from liptt_cli.packing.block_file import read_sources
 from liptt_cli.packing.overlay import Overlay
-from liptt_cli.run_directory import write_file
 from liptt_cli.stages.assemble import compressed_model, dense_model
-from liptt_cli.stages.job import OUTSIDE, Job, block_file
-from liptt_cli.tuning import Course, History, StepRecord, finetune_model
+from liptt_cli.stages.job import Job
+from liptt_cli.stages.trained import progress, write_trained
+from liptt_cli.tuning import finetune_model
+from liptt_cli.tuning_loop import Course, History
 
 
 def run(job: Job, accelerator: Accelerator) -> dict[str, Any]:
     """Train the compressed model end to end; every process takes part, the first one writes."""
-    options = job.config.finetune
-    if options.steps == 0:
+    if not job.config.finetune.trains:
         return {"steps": 0}
+    options = job.config.finetune.in_steps(len(job.windows), processes=accelerator.num_processes)
     if accelerator.is_main_process:
         job.reporter.begin("finetune", total=options.steps)
     files = job.block_files("binarize")
@@ -42,41 +39,25 @@ def run(job: Job, accelerator: Accelerator) -> dict[str, Any]:
         course=_course(job, accelerator),
     )
     if accelerator.is_main_process:
-        _write(job, student, {name: module.freeze() for name, module in modules.items()})
+        write_trained(job, "finetune", student, {name: module.freeze() for name, module in modules.items()})
         _checkpoint(job).unlink(missing_ok=True)
     return _facts(history, accelerator)
 
 
 def _course(job: Job, accelerator: Accelerator) -> Course:
-    def on_step(record: StepRecord, seconds_left: float) -> None:
-        parts = ", ".join(f"{name} {value:.4g}" for name, value in record.parts.items())
-        job.reporter.advance(f"step {record.step + 1}: loss {record.loss:.4f} ({parts}), {seconds_left:.0f} s left")
-
     return Course(
         options=job.config.finetune,
         objectives=[objective_of(each) for each in job.config.finetune.objectives],
         seed=job.config.seed,
         checkpoint=_checkpoint(job),
-        on_step=on_step,
+        on_step=progress(job.reporter),
         accelerator=accelerator,
+        recompute=job.config.finetune.gradient_checkpointing,
     )
 
 
 def _checkpoint(job: Job) -> Path:
     return job.run.stage("finetune") / "checkpoint.pt"
-
-
-def _write(job: Job, student: nn.Module, trained: Mapping[str, Encoded]) -> None:
-    folder = job.run.stage("finetune")
-    changed = trained_outside(student, list(trained))
-    for number in range(job.structure.blocks):
-        start = f"{job.structure.block_name(number)}."
-        values = {name: value for name, value in trained.items() if name.startswith(start)}
-        inside = {name: changed.pop(name) for name in list(changed) if name.startswith(start)}
-        result = BlockResult(values, {}, inside)
-        write_file(block_file(folder, number), partial(write_block, result=result))
-    outside = BlockResult({}, {}, changed)
-    write_file(folder / OUTSIDE, partial(write_block, result=outside))
 
 
 def _facts(history: History, accelerator: Accelerator) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from liptt_cli.models.shards import Shards
 from liptt_cli.run_directory import RunDirectory
 
 OUTSIDE = "outside.safetensors"
+GRADIENTS = "gradients.safetensors"
 
 
 @runtime_checkable
@@ -61,6 +62,12 @@ class Job:
     def windows(self) -> Int[Tensor, "windows tokens"]:
         """Return the calibration windows."""
         return load_file(self.run.stage("load") / "windows.safetensors")["ids"].long()
+
+    @cached_property
+    def gradient_squares(self) -> dict[str, Tensor]:
+        """Return the mean squared gradient of each linear's outputs; empty if nothing asked for them."""
+        path = self.run.stage("decompose") / GRADIENTS
+        return load_file(path) if path.exists() else {}
 
     @cached_property
     def dtype(self) -> torch.dtype:

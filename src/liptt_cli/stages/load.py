@@ -13,6 +13,7 @@ from liptt_cli.calibration.mixes import mixed, shared_out
 from liptt_cli.calibration.windows import Sampling, corpus_windows, sampled_from
 from liptt_cli.errors import ConfigError, OtherRunError
 from liptt_cli.evaluation.evaluate import preflight
+from liptt_cli.menu.tuning import Lipschitz
 from liptt_cli.models.blocks import select
 from liptt_cli.models.hub import load_model, load_tokenizer
 from liptt_cli.models.streamed import StreamedModel
@@ -20,6 +21,7 @@ from liptt_cli.run_directory import differences, write_file
 from liptt_cli.run_directory import sha256_of as file_sha256
 from liptt_cli.stages.evaluate import request_of
 from liptt_cli.stages.job import Job
+from liptt_cli.stages.turns import refuse_unfit_roles
 
 LOGGER = logging.getLogger("liptt_cli")
 _COVERED = 0.9
@@ -30,6 +32,7 @@ def run(job: Job) -> dict[str, Any]:
     job.reporter.begin("load", total=3 + _samplings(job))
     model = StreamedModel(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)
     structure = select(model.structure, job.config.load.include, job.config.load.skip)
+    refuse_unfit_roles(structure, order=job.config.binarize.order, before=job.config.binarize.rest.before)
     job.reporter.advance(
         f"{len(structure.sites)} linears in {structure.blocks} blocks, {structure.coverage:.1%} of their weights"
     )
@@ -38,6 +41,7 @@ def run(job: Job) -> dict[str, Any]:
             "only %.1f%% of the blocks' weights are in linears that are compressed", 100 * structure.coverage
         )
     _refuse_long_windows(job, model.config)
+    _refuse_coarse_numbers(job)
     preflight(request_of(job))
     ids, corpus = _windows(job)
     path = job.run.stage("load") / "windows.safetensors"
@@ -52,6 +56,23 @@ def run(job: Job) -> dict[str, Any]:
         "structure": structure.to_json(),
         "dtype": str(job.dtype).removeprefix("torch."),
     }
+
+
+def _refuse_coarse_numbers(job: Job) -> None:
+    """Refuse 16-bit numbers where a training compares outputs that differ by a hundredth."""
+    binarize, finetune = job.config.binarize, job.config.finetune
+    tunings = {"binarize.rest": binarize.rest, "binarize.codes": binarize.codes, "finetune": finetune}
+    fine = [
+        name
+        for name, tuning in tunings.items()
+        for objective in tuning.objectives
+        if tuning.trains and isinstance(objective, Lipschitz) and objective.estimator == "directional"
+    ]
+    if fine and torch.finfo(job.dtype).bits < 32:
+        raise ConfigError(
+            f"{fine[0]}.objectives: the directional estimator of lipschitz takes differences that {job.dtype} cannot "
+            "hold; set load.dtype: float32, or estimator: error_direction or retention"
+        )
 
 
 def refuse_other_model(job: Job) -> None:

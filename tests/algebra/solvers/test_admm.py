@@ -99,3 +99,74 @@ def test_padded_modes_and_over_complete_bonds_fit_too():
 def test_a_fit_that_is_not_finite_is_an_error_with_advice():
     with pytest.raises(DivergenceError, match="not finite"):
         solved(chain_form((12, 16), (8,)), codec=BinaryCodec(), weight=WEIGHT * 1e200, iterations=2)
+
+
+GENERAL = Metric(cols=gram(16))
+PRODUCT = Metric(cols=torch.kron(gram(4), gram(4, seed=9)))
+
+
+@pytest.mark.parametrize(("ranks", "layout"), [((8,), "mpo"), ((5, 5), "mpo"), ((3, 9, 4), "split")])
+def test_a_metric_that_is_no_product_is_used_as_it_is(ranks, layout):
+    form = chain_form((12, 16), ranks, layout=layout)
+    options = {"codec": BinaryCodec(), "iterations": 16}
+    fitted, whole = (error(solved(form, metric=GENERAL, cg_steps=n, **options)[0].chain, GENERAL) for n in (0, 4))
+    assert whole < 0.8 * fitted
+
+
+def test_a_metric_that_is_a_product_needs_no_conjugate_gradients():
+    form = chain_of((12, 16), ((4, 3), (4, 4)), (8,))
+    options = {"codec": BinaryCodec(), "iterations": 20, "metric": PRODUCT}
+    fitted, whole = (solved(form, cg_steps=n, **options)[0].chain.dense() for n in (0, 4))
+    assert torch.equal(fitted, whole)
+
+
+@pytest.mark.parametrize("layout", ["split", "mpo"])
+def test_the_kept_iterate_is_best_in_the_metric_itself(layout):
+    """More iterations under one schedule only add iterates to choose from; their losses are errors less a constant."""
+    losses = []
+    found, start = solved(chain_form((12, 16), (8,), layout=layout), codec=BinaryCodec(), metric=GENERAL, iterations=30)
+    solver = AdmmSolver(30)
+    sweeps, parts = solver._begun(WEIGHT, start, codec=BinaryCodec(), metric=GENERAL)
+    for iteration in range(1, 31):
+        parts, _, loss = sweeps.sweep(parts, penalties=solver._penalties(iteration, BinaryCodec()), ridge=0.03)
+        losses.append(loss + sweeps.energy)
+    assert sweeps.energy == pytest.approx(float(GENERAL.error(WEIGHT).sum()))
+    assert error(found.chain, GENERAL) == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_dbf_solves_thrice_the_first_time_under_the_growing_penalty():
+    """Boza and Macko: rho0 = min(1, t / (T - 3))^3 from t = 0, then twice rho 1."""
+    solver, codec = AdmmSolver(260, "cubic", 0.03, inner=3), BinaryCodec()
+    assert solver._penalties(1, codec) == [0.0, 1.0, 1.0]
+    assert solver._penalties(130, codec) == [pytest.approx((129 / 257) ** 3), 1.0, 1.0]
+    assert [solver._penalties(t, codec)[0] for t in (258, 259, 260)] == [1.0] * 3
+    assert solver._penalties(1, DenseCodec("float32")) == [0.0]
+    assert AdmmSolver(400)._penalties(100, codec) == [0.25]
+
+
+def test_more_solves_in_a_sweep_get_further_in_as_many_sweeps():
+    form = chain_form((48, 40), (20,))
+    weight = llm_like(48, 40).to(torch.float64)
+    one, three = (
+        error(solved(form, codec=BinaryCodec(), weight=weight, iterations=12, inner=n)[0].chain, weight=weight)
+        for n in (1, 3)
+    )
+    assert three < one
+
+
+def test_a_tolerance_ends_it_late_and_costs_little():
+    weight, form = llm_like(48, 40).to(torch.float64), chain_form((48, 40), (20,))
+    all_, ended, eager = (
+        solved(form, codec=BinaryCodec(), weight=weight, iterations=80, tolerance=tolerance)[0]
+        for tolerance in (None, 0.02, 1e9)
+    )
+    assert all_.iterations == 80
+    assert 48 < ended.iterations < 80
+    assert error(ended.chain, weight=weight) < 1.03 * error(all_.chain, weight=weight)
+    assert eager.iterations == 48  # a tenth of 80 after the penalty is at its half
+
+
+def test_floats_have_no_penalty_to_wait_for():
+    form = chain_form((12, 16), (5,), dtype="float32")
+    found, _ = solved(form, codec=DenseCodec("float32"), iterations=100, ridge=0.0, tolerance=1e-3)
+    assert 10 < found.iterations < 40

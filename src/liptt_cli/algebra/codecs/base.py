@@ -15,6 +15,7 @@ from liptt_cli.algebra.metric import Metric
 from liptt_cli.formats.base import Encoded
 from liptt_cli.formats.dense import Dense
 from liptt_cli.formats.grid import Grid
+from liptt_cli.formats.zones import Zones
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,17 @@ class Fit(Protocol):
         """Return the scale of each of the four axes; their outer product times `bare` is `round`."""
         ...
 
+    @property
+    def magnitude(self) -> Tensor:
+        """Return the scale of each entry, in a shape that broadcasts to the values."""
+        ...
+
     def round(self, values: Float[Tensor, "a b"]) -> Encoded:
         """Return the values rounded under these scales."""
         ...
 
-    def bare(self, values: Float[Tensor, "a b"]) -> Grid | Dense:
-        """Return the same codes without scales, for a chain that holds the vectors at its bonds."""
+    def bare(self, values: Float[Tensor, "a b"]) -> Grid | Dense | Zones:
+        """Return the same codes without the vectors, for a chain that holds these at its bonds."""
         ...
 
 

@@ -1,8 +1,11 @@
-"""Signs under a rank-one magnitude: Q = sign(W) * outer(u, v), uv nearest to |W| (SVID).
+"""Signs under a magnitude of low rank: Q = sign(W) * outer(u, v), uv nearest to |W| (SVID).
 
 OneBit (Xu et al. 2024, arXiv:2402.11295) for a weight's rows and columns; on a core of a chain the magnitude
 is rank-one over its four axes, so that the chain can take all vectors to its ends and bonds and keep bare
 signs. A diagonal metric weighs the fit; of a full one the diagonal does (`refit` uses all of it). sign(0) = +1.
+
+With `rank` l > 1 the magnitude is sum_l outer(u_l, v_l) over rows and columns, and stays with the codes: multi-envelope
+double binary factors (Fujitsu 2025, arXiv:2512.24545, take |truncated SVD|; here the best product of nonnegative ones).
 """
 
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ from liptt_cli.algebra.codecs.base import Axes
 from liptt_cli.algebra.metric import Metric, diagonal
 from liptt_cli.formats.grid import Envelope, Grid
 from liptt_cli.formats.rounding import nearest
+from liptt_cli.tensors.nonnegative import nonnegative
 from liptt_cli.tensors.rank_one import rank_one
 
 
@@ -27,6 +31,12 @@ class BinaryFit:
     vectors: tuple[Tensor, Tensor, Tensor, Tensor]
     by_row: bool
     by_column: bool
+
+    @property
+    def magnitude(self) -> Tensor:
+        """Return the scale of each entry."""
+        left, out, into, right = self.vectors
+        return torch.kron(left, out).unsqueeze(1) * torch.kron(into, right)
 
     def round(self, values: Float[Tensor, "a b"]) -> Grid:
         """Return the signs of the values under the magnitude."""
@@ -44,19 +54,51 @@ class BinaryFit:
 
 
 @dataclass(frozen=True)
+class EnvelopeFit:
+    """A magnitude of rank l over rows (l, a) and columns (l, b), which stays with the codes."""
+
+    rows: Float[Tensor, "rank a"]
+    cols: Float[Tensor, "rank b"]
+    lengths: tuple[int, int, int, int]
+
+    @property
+    def vectors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ones: a chain takes nothing over."""
+        left, out, into, right = (self.rows.new_ones(length) for length in self.lengths)
+        return left, out, into, right
+
+    @property
+    def magnitude(self) -> Tensor:
+        """Return the scale of each entry."""
+        return self.rows.T @ self.cols
+
+    def round(self, values: Float[Tensor, "a b"]) -> Grid:
+        """Return the signs of the values under the magnitude."""
+        scale = Envelope(self.rows.unsqueeze(0).unsqueeze(3), self.cols.unsqueeze(0), values.shape[1])
+        return Grid(nearest(values, "sign").unsqueeze(0), scale)
+
+    def bare(self, values: Float[Tensor, "a b"]) -> Grid:
+        """Return the same."""
+        return self.round(values)
+
+
+@dataclass(frozen=True)
 class BinaryCodec:
     """Signs, scaled by row, by column or both (`axes` is both on a plain weight)."""
 
     scale: Sequence[Literal["row", "column", "axes"]] = ("row", "column")
     iterations: int = 8
+    rank: int = 1
     exact: bool = False
 
-    def fit(self, values: Float[Tensor, "a b"], *, metric: Metric, axes: Axes | None = None) -> BinaryFit:
+    def fit(self, values: Float[Tensor, "a b"], *, metric: Metric, axes: Axes | None = None) -> BinaryFit | EnvelopeFit:
         """Return the magnitude; on a core, the axes say which vectors it has, not `scale`."""
         axes = axes or self._plain(values)
-        weights = None
-        if axes.lengths[0] == axes.lengths[3] == 1:
-            weights = (None, *(None if m is None else diagonal(m) for m in (metric.rows, metric.cols)), None)
+        rows, cols = (None if m is None else diagonal(m) for m in (metric.rows, metric.cols))
+        if self.rank > 1:
+            envelope = nonnegative(values.abs(), rank=self.rank, iterations=self.iterations, weights=(rows, cols))
+            return EnvelopeFit(*envelope, axes.lengths)
+        weights = (None, rows, cols, None) if axes.lengths[0] == axes.lengths[3] == 1 else None
         left, out, into, right = rank_one(
             values.abs().reshape(axes.lengths), free=axes.scaled, iterations=self.iterations, weights=weights
         )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,6 +18,12 @@ class DenseFit:
 
     dtype: FloatName
     vectors: tuple[Tensor, Tensor, Tensor, Tensor]
+
+    @property
+    def magnitude(self) -> Tensor:
+        """Return ones."""
+        left, out, into, right = self.vectors
+        return torch.kron(left, out).unsqueeze(1) * torch.kron(into, right)
 
     def round(self, values: Float[Tensor, "a b"]) -> Dense:
         """Return the values; settling rounds them to the stored type."""

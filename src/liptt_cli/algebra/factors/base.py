@@ -18,7 +18,7 @@ class Factor(Protocol):
     """Writes a weight as a chain of float cores; one core is the weight itself."""
 
     def start(self, target: Float[Tensor, "out in"], *, form: Form, generator: torch.Generator) -> Chain:
-        """Return cores of the form's shape, and a vector of ones wherever the form has scales.
+        """Return cores of the form's shape, and a vector of ones wherever the form can hold scales.
 
         Ranks may come out lower than the form's where its unfolding allows no more: the chain is the truth.
         """

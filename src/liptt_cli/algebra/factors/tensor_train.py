@@ -32,7 +32,9 @@ class TensorTrainFactor:
         cores = _by_svd(target, form) if self.start_kind == "svd" else _random(target, form, generator)
         ranks = [core.shape[3] for core in cores[:-1]]
         lengths = (form.shape[0], *ranks, form.shape[1])
-        scales = tuple(target.new_ones(n) if there else None for n, there in zip(lengths, form.scales, strict=True))
+        scales = tuple(
+            target.new_ones(n) if there else None for n, there in zip(lengths, form.free_scales, strict=True)
+        )
         values = tuple(Dense(as_matrix(core), "float32") for core in cores)
         return Chain(values, scales, form.shape, form.out_modes, form.in_modes)
 

@@ -4,7 +4,7 @@ Laws: a distance is zero when the student is the teacher, and never negative; it
 mean over windows, so that the mean over equal batches, or over processes, is the loss of all their windows at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -20,21 +20,27 @@ class Trace:
     """One forward pass.
 
     `labels` are the tokens that `logits` predict, -100 where there is none. `hidden[-1]` is the embedded input of
-    block 0 and `hidden[b]` the output of block b. A block that is tuned alone counts as block 0.
+    block 0 and `hidden[b]` the output of block b. A block that is tuned alone counts as block 0. `block(b, h)` runs
+    block b of this model on other inputs of the same windows, with gradients where they are enabled.
     """
 
     logits: Float[Tensor, "windows tokens vocabulary"] | None = None
     labels: Int[Tensor, "windows tokens"] | None = None
     hidden: Hidden = field(default_factory=dict)
+    block: Callable[[int, Tensor], Tensor] | None = None
+    weights: Mapping[int, Float[Tensor, " width"]] = field(default_factory=dict)
 
 
-@runtime_checkable
 @runtime_checkable
 class Objective(Protocol):
     """One term of a loss."""
 
     kind: ClassVar[str]
-    needs: ClassVar[frozenset[str]]  # of logits, labels, hidden: what a Trace must hold
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Return what a trace must hold, of logits, labels, hidden and block."""
+        ...
 
     @property
     def weight(self) -> float:

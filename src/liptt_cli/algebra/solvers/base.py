@@ -14,18 +14,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from liptt_cli.algebra.codecs.base import Axes, Codec, Fit
+from liptt_cli.algebra.gains import multiplied
 from liptt_cli.algebra.metric import Metric
-from liptt_cli.algebra.scales import multiplied
 from liptt_cli.formats.chain import Chain
 from liptt_cli.tensors.chain import Core, as_matrix
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A chain of codes and scales; `sources` are each core's values before rounding, at unit scale."""
+    """A chain of codes and scales, and each core's values before rounding: `sources` at unit scale, `raw` as is."""
 
     chain: Chain
     sources: tuple[Float[Tensor, "planes _a _b"], ...] | None
+    iterations: int = 1
+    raw: tuple[Float[Tensor, "planes _a _b"], ...] | None = None
 
 
 @runtime_checkable
@@ -67,11 +69,10 @@ def assemble(start: Chain, fits: Sequence[Fit], values: Sequence[Core], bonds: S
         gain *= 1.0 if scale is not None else float(vector.mean())
     codes = tuple(fit.bare(as_matrix(core)) for fit, core in zip(fits, values, strict=True))
     chain = Chain(codes, tuple(kept), start.shape, start.out_modes, start.in_modes)
-    return Fitted(chain if gain == 1 else multiplied(chain, gain), tuple(map(unit_source, fits, values)))
+    raw = tuple(as_matrix(core).unsqueeze(0) for core in values)
+    return Fitted(chain if gain == 1 else multiplied(chain, gain), tuple(map(unit_source, fits, values)), raw=raw)
 
 
 def unit_source(fit: Fit, values: Core) -> Float[Tensor, "1 a b"]:
     """Return a core's values over their magnitude, in the shape of its codes."""
-    left, out, into, right = fit.vectors
-    magnitude = torch.kron(left, out).unsqueeze(1) * torch.kron(into, right)
-    return (as_matrix(values) / magnitude.clamp_min(torch.finfo(values.dtype).tiny)).unsqueeze(0)
+    return (as_matrix(values) / fit.magnitude.clamp_min(torch.finfo(values.dtype).tiny)).unsqueeze(0)
