@@ -193,14 +193,17 @@ def all_cells() -> tuple[Cell, ...]:
     return (*_reference(), *_stories())
 
 
-def find_cells(pattern: str | None = None) -> tuple[Cell, ...]:
-    """Return the cells whose key or name a glob matches, with those that they need; all of them without a glob."""
+def find_cells(*patterns: str) -> tuple[Cell, ...]:
+    """Return the cells whose key or name a glob matches, glob by glob, behind those that they need; all without any."""
     every = all_cells()
-    if pattern is None:
+    if not patterns:
         return every
-    wanted = {cell.key for cell in every if fnmatchcase(cell.key, pattern) or fnmatchcase(cell.name, pattern)}
-    wanted |= {needed for cell in every if cell.key in wanted for needed in needs(cell)}
-    return tuple(cell for cell in every if cell.key in wanted)
+    found: dict[str, Cell] = {}
+    for pattern in patterns:
+        wanted = {cell.key for cell in every if fnmatchcase(cell.key, pattern) or fnmatchcase(cell.name, pattern)}
+        wanted |= {needed for cell in every if cell.key in wanted for needed in needs(cell)}
+        found |= {cell.key: cell for cell in every if cell.key in wanted and cell.key not in found}
+    return tuple(found.values())
 
 
 def needs(cell: Cell) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """`make bench`: every number of the tables, cell by cell; broken off, it goes on where it was.
 
-    python benchmarks/run.py [--shared ../shared] [--only GLOB] [--jobs N] [--quick] [--list]
+    python benchmarks/run.py [--shared ../shared] [--only GLOB ...] [--jobs N] [--quick] [--list]
 
 A finished cell is one small JSON file in --results and is skipped as long as its inputs are the same. A cell that fails
 is recorded as failed, is tried again next time, and the rest goes on; what cannot be measured here (no ../shared) stays
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is not finished; returns the exit status."""
     options = _parser().parse_args(arguments)
     setting = _setting(options)
-    cells = [cell for cell in find_cells(options.only) if setting.available(cell.group)]
+    cells = [cell for cell in find_cells(*options.only) if setting.available(cell.group)]
     if options.list:
         for cell in cells:
             print(f"{_state(cell, setting):8}  {cell.key}")
@@ -186,7 +186,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measure every cell of the tables.")
     parser.add_argument("--model", type=Path, default=ROOT / "configs" / "reference", help="the reference model")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="outside data and models")
-    parser.add_argument("--only", metavar="GLOB", help="cells by name, with those that they need")
+    parser.add_argument(
+        "--only", metavar="GLOB", nargs="+", default=(), help="cells by name, in this order, with those that they need"
+    )
     parser.add_argument("--jobs", type=int, default=min(2, cores), help="cells at once; the cores are shared out")
     parser.add_argument("--results", type=Path, help="default: benchmarks/results, under --work with --quick")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "bench", help="runs, texts and scores")

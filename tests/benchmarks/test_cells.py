@@ -38,3 +38,7 @@ def test_a_glob_brings_what_its_cells_need():
     assert len(names) == 2 + len(METHODS["liptt-onestep"].factors)
     assert [cell.name for cell in find_cells("reference--sign")] == [DENSE, "sign"]
     assert find_cells("no-such-cell") == ()
+    ordered = [
+        cell.name for cell in find_cells("reference--liptt-ptq-0.3", "reference--sign", "reference--liptt-ptq-2.0")
+    ]
+    assert ordered[-3:] == ["liptt-ptq-0.3", "sign", "liptt-ptq-2.0"]
