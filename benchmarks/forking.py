@@ -21,7 +21,12 @@ _SHARED_STAGES = ("02-decompose", "03-binarize")
 
 
 class LipttFailed(Exception):
-    """A command ended with an error; the message is its last line."""
+    """A command ended with an error: its exit status, and its last line as the message."""
+
+    def __init__(self, message: str, status: int) -> None:
+        """Keep the exit status beside the message."""
+        super().__init__(message)
+        self.status = status
 
 
 def liptt(*arguments: object, log: Path) -> str:
@@ -35,7 +40,8 @@ def liptt(*arguments: object, log: Path) -> str:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=said, env=dict(os.environ), check=False)
     if done.returncode != 0:
         lines = log.read_text(encoding="utf8", errors="replace").splitlines()
-        raise LipttFailed(f"liptt {arguments[0]} ended with {done.returncode}: {lines[-1] if lines else ''}")
+        message = f"liptt {arguments[0]} ended with {done.returncode}: {lines[-1] if lines else ''}"
+        raise LipttFailed(message, done.returncode)
     return done.stdout.decode()
 
 

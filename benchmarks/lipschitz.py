@@ -39,11 +39,17 @@ from liptt_cli.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = "methods/liptt-onestep"
+_DIVERGED = 5  # the exit status of numbers that are not finite
 CODE = f"{VERSION}/1"  # raise the second number when a change of the code changes what a cell measures
 
 STARTS: Mapping[str, Mapping[str, object]] = {
-    "good": {},
-    "naive": {"decompose.factor.start": "svd", "binarize.solver": "{kind: direct}", "binarize.refit": "false"},
+    "good": {"decompose.allocator": "{kind: uniform}"},
+    "naive": {
+        "decompose.allocator": "{kind: uniform}",
+        "decompose.factor.start": "svd",
+        "binarize.solver": "{kind: direct}",
+        "binarize.refit": "false",
+    },
 }
 RATES = (1, 4)
 DATA = (100, 10)  # percent of the windows, for the fit and for the fine-tune
@@ -138,7 +144,7 @@ class Bench:
     def is_finished(self, cell: Cell) -> bool:
         """Tell whether a result is there, of the same inputs, and need not be tried again."""
         found = self.result(cell)
-        settled = found is not None and (found["status"] == "ok" or "DivergenceError" in found["error"])
+        settled = found is not None and (found["status"] == "ok" or found["exit_status"] == _DIVERGED)
         return settled and found is not None and found["inputs"] == self.inputs(cell)
 
 
@@ -208,7 +214,7 @@ def _take(bench: Bench, cell: Cell) -> bool:
     try:
         found = {"status": "ok", **_measured(bench, cell)}
     except LipttFailed as error:
-        found = {"status": "failed", "error": str(error)}
+        found = {"status": "failed", "error": str(error), "exit_status": error.status}
     seconds = round(time.monotonic() - began, 1)
     facts = {"version": 1, "cell": cell.key, "inputs": bench.inputs(cell), "code": CODE, **vars(cell)}
     bench.results.mkdir(parents=True, exist_ok=True)

@@ -1,78 +1,61 @@
-"""The Lipschitz benchmark without the work: what a cell sets, which cells share a base, and when they may not."""
+"""The Lipschitz experiments without the work: their cells, what tells them apart, and what is tried again."""
 
 import json
 from pathlib import Path
-from typing import Any
 
-import forking
-import lipschitz
 import pytest
-from lipschitz import Bench, Cell, all_cells, table
+from lipschitz import Bench, Cell, all_cells
 
 from liptt_cli.config import load_config
-from liptt_cli.run_directory import Written, create
+
+NONE, TERM = Cell("good", 1, 100, "none", 0), Cell("good", 1, 100, "directional.one.0.1", 0)
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path / "model", tmp_path / "none", tmp_path / "results", tmp_path / "work", 1.0, 256, 390, None)
+    model = tmp_path / "model"
+    model.mkdir()
+    return Bench(model, tmp_path / "nowhere", tmp_path / "results", tmp_path / "work", 1.0, 40, 8, None)
 
 
-def resolved(bench: Bench, cell: Cell) -> Any:
-    words = [f"{key}={value}" for key, value in bench.overrides(cell).items()]
-    return load_config(lipschitz.RECIPE, overrides=words).resolved
-
-
-def test_every_cell_has_its_own_name_and_a_valid_configuration(bench: Bench) -> None:
+def test_every_situation_has_every_term_once():
     cells = list(all_cells([0, 1]))
-    assert len({cell.key for cell in cells}) == len(cells) == 2 * 8 * len(lipschitz.TERMS)
-    for cell in cells[::17]:
-        finetune = resolved(bench, cell)["finetune"]
-        terms = [each for each in finetune["objectives"] if each["kind"] == "lipschitz"]
-        assert len(terms) == (cell.term != "none")
-        if terms:
-            name = f"{terms[0]['estimator']}.{terms[0]['sided']}.{terms[0]['weight']:g}"
-            assert name == cell.term
-        assert finetune["learning_rate"]["codes"] == pytest.approx(0.03 * cell.rate)
+    assert len({cell.key for cell in cells}) == len(cells) == 2 * 8 * 19
+    assert len({cell.situation for cell in cells}) == 8
 
 
-def test_less_data_is_less_for_the_fit_as_well(bench: Bench) -> None:
-    little = resolved(bench, Cell("naive", 1, 10, "none", 0))
-    assert little["calibration"]["windows"] == 25
-    assert little["binarize"]["solver"]["kind"] == "direct" and little["decompose"]["factor"]["start"] == "svd"
+def test_cells_differ_in_the_fine_tune_alone_and_share_their_base(bench: Bench):
+    assert bench.base_overrides(NONE) == bench.base_overrides(TERM)
+    configs = [
+        load_config("methods/liptt-onestep", overrides=[f"{k}={v}" for k, v in bench.overrides(cell).items()]).config
+        for cell in (NONE, TERM)
+    ]
+    kinds = [[each.kind for each in config.finetune.objectives] for config in configs]
+    assert kinds == [["teacher_nats", "hidden_square"], ["teacher_nats", "hidden_square", "lipschitz"]]
+    last = configs[1].finetune.objectives[-1]
+    assert (last.estimator, last.sided, last.weight) == ("directional", "one", 0.1)  # type: ignore[union-attr]
+    assert configs[0].model_copy(update={"finetune": None}) == configs[1].model_copy(update={"finetune": None})
 
 
-def run_of(path: Path, resolved: Any, *, windows: bytes = b"same") -> Path:
-    create(path, Written(path, "", "", resolved)).release()
-    (path / "01-load").mkdir()
-    (path / "01-load" / "windows.safetensors").write_bytes(windows)
-    return path
+def test_a_faster_cell_has_all_its_rates_times_four(bench: Bench):
+    slow, fast = (
+        json.loads(str(bench.overrides(Cell("good", r, 100, "none", 0))["finetune.learning_rate"])) for r in (1, 4)
+    )
+    assert {key: fast[key] / slow[key] for key in slow} == pytest.approx(dict.fromkeys(slow, 4.0))
 
 
-def test_a_fork_shares_a_base_only_if_it_would_have_made_it_itself(bench: Bench, tmp_path: Path) -> None:
-    cells = {term: resolved(bench, Cell("good", 1, 100, term, 0)) for term in ("none", "directional.one.0.1")}
-    base, fork = (run_of(tmp_path / name, each) for name, each in cells.items())
-    forking._require_same(base, fork)
-    other = run_of(tmp_path / "other", resolved(bench, Cell("naive", 1, 100, "none", 0)))
-    with pytest.raises(ValueError, match=r"cannot share none: binarize\.refit.*decompose\.factor\.start"):
-        forking._require_same(base, other)
-    with pytest.raises(ValueError, match="other windows"):
-        forking._require_same(base, run_of(tmp_path / "late", cells["none"], windows=b"others"))
-
-
-def test_the_table_pairs_terms_with_none(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("found", "finished"),
+    [
+        ({"status": "ok"}, True),
+        ({"status": "failed", "error": "not finite", "exit_status": 5}, True),
+        ({"status": "failed", "error": "disk full", "exit_status": 4}, False),
+    ],
+)
+def test_what_diverged_is_a_result_and_another_failure_is_not(bench: Bench, found: dict[str, object], finished: bool):
     bench.results.mkdir()
-    for term, excess in (("none", 5000), ("retention.two.0.1", 4900)):
-        figures = {"excess": excess / 1e4, "excess_windows": f"{excess - 50} {excess + 50}"}
-        found = {
-            "excess": {name: {"stdlib": figures} for name in lipschitz.DISTURBANCES},
-            "ledger": {"ratio": [0.9, 1.1]},
-        }
-        cell = Cell("good", 1, 100, term, 0)
-        (bench.results / f"{cell.key}.json").write_text(json.dumps({"status": "ok", **found}))
-    failed = Cell("good", 1, 100, "retention.two.1", 0)
-    (bench.results / f"{failed.key}.json").write_text(json.dumps({"status": "failed", "error": "x"}))
-    lines = list(table(bench, [cell for cell in all_cells([0]) if cell.situation == "good-x1-d100"]))
-    assert "| good-x1-d100 | none | 0.500 | 0.500 | 0.500 | 0.500 | 1.10 | 0 |" in lines
-    assert any(line.startswith("| good-x1-d100 | retention.two.0.1 | -0.0100 ± 0.0000 |") for line in lines)
-    assert "| good-x1-d100 | retention.two.1 | - | - | - | - | - | 1 |" in lines
+    path = bench.results / f"{NONE.key}.json"
+    path.write_text(json.dumps({**found, "inputs": bench.inputs(NONE)}), encoding="utf8")
+    assert bench.is_finished(NONE) is finished
+    path.write_text(json.dumps({**found, "inputs": "of something else"}), encoding="utf8")
+    assert not bench.is_finished(NONE)
