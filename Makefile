@@ -7,7 +7,7 @@ BIN := .venv/bin
 RUN := .venv/.run-$(VERSION)
 DEV := .venv/.dev-$(VERSION)
 
-.PHONY: check fix test test-all bench demo tables
+.PHONY: check fix test test-all bench bench-all demo tables
 
 demo: $(RUN) ## the promise, kept on this machine
 	scripts/demo.sh
@@ -29,7 +29,10 @@ test: $(DEV) ## what a change must pass, at most 8 minutes on 2 cores
 test-all: $(DEV) ## every test that this machine can run
 	$(BIN)/python -m pytest -q -n 2
 
-bench: $(DEV) ## the numbers, cell by cell, resumable, into benchmarks/results
+bench: $(DEV) ## the first rows, cell by cell, resumable, into benchmarks/results; under an hour on 2 free cores
+	$(BIN)/python benchmarks/run.py --core
+
+bench-all: $(DEV) ## every row: rivals, more budgets, what each piece is worth; hours
 	$(BIN)/python benchmarks/run.py
 
 tables: $(DEV) ## the README's tables from benchmarks/results

@@ -188,6 +188,19 @@ FULL = Scale()
 QUICK = Scale("quick", 256, 8, 8, 16, {"blimp": 5, "lambada": 20}, 4, 4)
 
 
+CORE = (  # LipTT beside the naive baselines and the tuned dense model: under an hour on two free cores
+    *(
+        f"reference--{name}"
+        for name in ("sign", "tt-svd-sign-1.0", "liptt-[op]*-1.0", "liptt-[op]*-0.55", "liptt-[op]*-0.3")
+    ),
+    *(f"reference--{name}" for name in ("dense-tuned", "liptt-onestep-1.0-no-lipschitz", "liptt-onestep-sign")),
+    *(
+        f"stories260K--{name}"
+        for name in ("sign", "tt-svd-sign-1.5", "liptt-[op]*-1.5", "liptt-[op]*-1.5-self", "dense-tuned")
+    ),
+)
+
+
 def all_cells() -> tuple[Cell, ...]:
     """Return every cell, those that others need first, then by what matters most."""
     return (*_reference(), *_stories())

@@ -1,6 +1,6 @@
-"""`make bench`: every number of the tables, cell by cell; broken off, it goes on where it was.
+"""`make bench` and `make bench-all`: the numbers of the tables, cell by cell; broken off, it goes on where it was.
 
-    python benchmarks/run.py [--shared ../shared] [--only GLOB ...] [--jobs N] [--quick] [--list]
+    python benchmarks/run.py [--shared ../shared] [--core] [--only GLOB ...] [--jobs N] [--quick] [--list]
 
 A finished cell is one small JSON file in --results and is skipped as long as its inputs are the same. A cell that fails
 is recorded as failed, is tried again next time, and the rest goes on; what cannot be measured here (no ../shared) stays
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cell_work import CellFailed, Stopped, run_cell
-from cells import DENSE, FULL, GROUPS, QUICK, ROOT, Cell, Group, find_cells, needs
+from cells import CORE, DENSE, FULL, GROUPS, QUICK, ROOT, Cell, Group, find_cells, needs
 from setting import CODE, Prepared, Setting, read_result
 
 from liptt_cli.errors import LipttError
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is not finished; returns the exit status."""
     options = _parser().parse_args(arguments)
     setting = _setting(options)
-    cells = [cell for cell in find_cells(*options.only) if setting.available(cell.group)]
+    cells = [cell for cell in find_cells(*(CORE if options.core else options.only)) if setting.available(cell.group)]
     if options.list:
         for cell in cells:
             print(f"{_state(cell, setting):8}  {cell.key}")
@@ -189,6 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", metavar="GLOB", nargs="+", default=(), help="cells by name, in this order, with those that they need"
     )
+    parser.add_argument("--core", action="store_true", help="the first rows alone, instead of --only")
     parser.add_argument("--jobs", type=int, default=min(2, cores), help="cells at once; the cores are shared out")
     parser.add_argument("--results", type=Path, help="default: benchmarks/results, under --work with --quick")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "bench", help="runs, texts and scores")

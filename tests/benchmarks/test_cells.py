@@ -1,6 +1,6 @@
 """The table of cells: the rows that the issue asks for are there, and what each needs comes before it."""
 
-from cells import DENSE, METHODS, VARIANTS, all_cells, find_cells, needs, trials
+from cells import CORE, DENSE, METHODS, VARIANTS, all_cells, find_cells, needs, trials
 
 KEYS = [cell.key for cell in all_cells()]
 
@@ -42,3 +42,9 @@ def test_a_glob_brings_what_its_cells_need():
         cell.name for cell in find_cells("reference--liptt-ptq-0.3", "reference--sign", "reference--liptt-ptq-2.0")
     ]
     assert ordered[-3:] == ["liptt-ptq-0.3", "sign", "liptt-ptq-2.0"]
+
+
+def test_the_core_is_ours_beside_the_naive_baselines():
+    methods = {cell.method for cell in find_cells(*CORE)}
+    assert methods == {DENSE, "dense-tuned", "sign", "tt-svd-sign", "liptt-ptq", "liptt-onestep"}
+    assert len(find_cells(*CORE)) < 40
