@@ -23,7 +23,8 @@ MAIN: Mapping[Group, Calibration] = {"reference": "mix", "stories260K": "tinysto
 TRIAL_BITS: Mapping[Group, float] = {"reference": 1.0, "stories260K": 1.5}
 DENSE = "dense"
 _ALONE: tuple[Calibration, ...] = ("stdlib", "self")  # what the mix of the reference is made of
-_FACTORS = (0.5, 1.0)
+_FACTORS = (0.5, 1.0)  # end to end; twice the rates were far too much
+_BLOCK_FACTORS = (1.0, 2.0)  # block by block; half the rates were too little
 _ONE_STEP = tuple(f"finetune.learning_rate.{group}" for group in ("codes", "scales", "norms"))
 
 
@@ -60,6 +61,7 @@ METHODS: Mapping[str, Method] = {
             "finetune.learning_rate.scales=3e-3",
         ),
         rates=("binarize.rest.learning_rate.weights", "finetune.learning_rate.scales"),
+        factors=_BLOCK_FACTORS,
     ),
     "nanoquant": Method(
         "methods/nanoquant",
@@ -80,6 +82,7 @@ METHODS: Mapping[str, Method] = {
             "binarize.codes.learning_rate.scales",
             "finetune.learning_rate.scales",
         ),
+        factors=_BLOCK_FACTORS,
     ),
     "littlebit": Method(
         "methods/littlebit",
@@ -99,6 +102,7 @@ METHODS: Mapping[str, Method] = {
     "liptt-ptq": Method(
         "methods/liptt-ptq",
         rates=tuple(f"binarize.codes.learning_rate.{group}" for group in ("codes", "scales", "norms")),
+        factors=_BLOCK_FACTORS,
     ),
     "liptt-onestep": Method("methods/liptt-onestep", setting=("finetune.steps=300",), rates=_ONE_STEP),
     "dense-tuned": Method(
