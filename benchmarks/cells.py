@@ -82,7 +82,7 @@ METHODS: Mapping[str, Method] = {
             "binarize.codes.learning_rate.scales",
             "finetune.learning_rate.scales",
         ),
-        factors=_BLOCK_FACTORS,
+        factors=(2.0, 4.0),
     ),
     "littlebit": Method(
         "methods/littlebit",

@@ -14,7 +14,7 @@ from setting import HELD_OUT, TEXTS, Prepared, Setting, sign_bits
 
 from liptt_cli.config import load_config
 
-NATS = {0.5: 3.2, 1.0: 3.1, 2.0: 3.3}
+NATS = {0.5: 3.2, 1.0: 3.1, 2.0: 3.3, 4.0: 3.4}
 
 
 @pytest.fixture
