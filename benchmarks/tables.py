@@ -12,6 +12,7 @@ from setting import held_out_nats, read_result
 
 TASKS = {"blimp": "BLiMP", "lambada": "LAMBADA"}
 JUDGE_BAR = 0.6
+_SHORT_BUDGETS = (2.0, 1.0, 0.55, 0.3)
 MISSING = "missing"
 _PICTURE = "![Excess nats over dense against honest bits]({})"
 _QUESTION = f"Is LipTT's excess at most {TARGET_SHARE:.0%} of that of the better baseline of equal or more bits?"
@@ -23,7 +24,8 @@ def short_table(results: Path) -> str:
     rows = [row for row in read_rows(results, "reference") if row.cell.plain]
     if not any(row.whole for row in rows):
         return "Not measured yet: `make bench`, then `make tables`."
-    short = [*_by_budget(rows), "", *_notes(rows), "", _PICTURE.format("benchmarks/results/excess.svg")]
+    head = f"Excess nats a token over dense on the reference model, {' / '.join(CORPORA['reference'])}:"
+    short = [head, "", *_by_budget(rows), "", *_notes(rows), "", _PICTURE.format("benchmarks/results/excess.svg")]
     for line in (_summary(verdicts(rows)), _outcomes(duels(read_rows(results, "reference")))):
         short += ["", line] if line else []
     return "\n".join(short)
@@ -65,15 +67,14 @@ def _outcomes(fought: Sequence[Duel]) -> str:
 
 
 def _by_budget(rows: Sequence[Row]) -> list[str]:
-    """Return a line a method and a column a budget, each with the excess on every corpus."""
+    """Return a line a method and a column a budget: the excess nats on every corpus."""
     corpora = CORPORA[rows[0].cell.group]
-    budgets = sorted({row.cell.bits for row in rows if isinstance(row.cell.bits, float)}, reverse=True)
-    heads = ["method", "its own bits", *(f"{bits:g} bits" for bits in budgets)]
+    heads = ["method", "at its own bits", *(f"{bits:g} bits" for bits in _SHORT_BUDGETS)]
     lines = []
     for method in dict.fromkeys(row.cell.method for row in rows if row.cell.method != DENSE):
         own = {row.cell.bits: row for row in rows if row.cell.method == method}
         alone = own.get(None)
-        dial = [_both(own.get(bits), corpora) for bits in budgets]
+        dial = [_both(own.get(bits), corpora) for bits in _SHORT_BUDGETS]
         lines.append([method, "" if alone is None else _both(alone, corpora, bits=method != "dense-tuned"), *dial])
     return list(_markdown(heads, lines))
 
