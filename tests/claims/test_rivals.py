@@ -1,8 +1,8 @@
 """What the papers of the two-factor family claim of their pieces, as inequalities on one small layer (method card 8).
 
 Relative squared error on an LLM-like 96 x 96 weight, rank 48 (1 bit of payload), one seed. The ablation of NanoQuant
-(arXiv:2602.06694) orders the starts: Dual-SVID, DBF's ADMM, LB-ADMM. Where a fit ends depends on the order of sums, so on
-the threads, by 1 to 2 %: margins are wider than that.
+(arXiv:2602.06694) orders the starts: Dual-SVID, DBF's ADMM, LB-ADMM. Where a fit ends depends on the order of sums, so
+on the threads, by 1 to 2 %: margins are wider than that.
 """
 
 from functools import cache
