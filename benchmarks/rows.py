@@ -116,9 +116,14 @@ class Duel:
         """Return both excesses and what lies between them in a line."""
         share = self.difference / self.excesses[1] if self.excesses[1] > 0 else math.nan
         return (
-            f"at {self.bits:g} bits on {self.corpus}, {self.ours} {self.excesses[0]:.3f} nats against "
+            f"at {in_bits(self.bits)} on {self.corpus}, {self.ours} {self.excesses[0]:.3f} nats against "
             f"{self.excesses[1]:.3f} of {self.theirs}: {self.difference:+.3f} ± {self.standard_error:.3f}, {share:+.0%}"
         )
+
+
+def in_bits(bits: float) -> str:
+    """Return a budget in words."""
+    return f"{bits:g} bit" if bits == 1 else f"{bits:g} bits"
 
 
 def read_rows(results: Path, group: Group) -> list[Row]:

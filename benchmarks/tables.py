@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cells import DENSE, METHODS, Cell, Group, all_cells, trials
-from rows import CORPORA, TARGET_SHARE, Duel, Row, Verdict, duels, read_rows, verdicts
+from rows import CORPORA, TARGET_SHARE, Duel, Row, Verdict, duels, in_bits, read_rows, verdicts
 from setting import held_out_nats, read_result
 
 TASKS = {"blimp": "BLiMP", "lambada": "LAMBADA"}
@@ -69,7 +69,7 @@ def _outcomes(fought: Sequence[Duel]) -> str:
 def _by_budget(rows: Sequence[Row]) -> list[str]:
     """Return a line a method and a column a budget: the excess nats on every corpus."""
     corpora = CORPORA[rows[0].cell.group]
-    heads = ["method", "at its own bits", *(f"{bits:g} bits" for bits in _SHORT_BUDGETS)]
+    heads = ["method", "at its own bits", *map(in_bits, _SHORT_BUDGETS)]
     lines = []
     for method in dict.fromkeys(row.cell.method for row in rows if row.cell.method != DENSE):
         own = {row.cell.bits: row for row in rows if row.cell.method == method}

@@ -166,8 +166,6 @@ def test_the_work_of_a_cell(setting: Setting, texts: None, monkeypatch: pytest.M
 @pytest.mark.outside
 def test_one_whole_cell(tmp_path: Path):
     shared = ROOT.parent / "shared"
-    if not shared.exists():
-        pytest.skip("../shared is not here")
     options = ["--quick", "--only", "stories260K--sign", "--shared", str(shared), "--work", str(tmp_path / "work")]
     assert run.main([*options, "--results", str(tmp_path / "results")]) == 0
     found = json.loads((tmp_path / "results" / "stories260K--sign.json").read_text(encoding="utf8"))

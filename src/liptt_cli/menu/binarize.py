@@ -45,14 +45,17 @@ class BinaryCodec(Options):
         return self
 
 
+Score = Annotated[
+    Literal["magnitude", "energy"], Field(description="squares, or squares weighed by the metric's diagonal")
+]
+
+
 class TopColumns(Options):
     """The whole columns of largest score."""
 
     kind: Literal["top_columns"]
     share: Annotated[float, Field(gt=0, lt=1, description="of the columns; at least one")]
-    score: Annotated[
-        Literal["magnitude", "energy"], Field(description="squares, or squares weighed by the metric's diagonal")
-    ] = "energy"
+    score: Score = "energy"
 
 
 class TopShare(Options):
@@ -60,9 +63,7 @@ class TopShare(Options):
 
     kind: Literal["top_share"]
     share: Annotated[float, Field(gt=0, lt=1, description="of each row's entries; at least one")]
-    score: Annotated[
-        Literal["magnitude", "energy"], Field(description="squares, or squares weighed by the metric's diagonal")
-    ] = "energy"
+    score: Score = "energy"
 
 
 class SparseCodec(Options):
