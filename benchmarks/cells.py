@@ -10,7 +10,7 @@ out of the calibration text, never on evaluation text. The best factor serves al
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,8 @@ MAIN: Mapping[Group, Calibration] = {"reference": "mix", "stories260K": "tinysto
 TRIAL_BITS: Mapping[Group, float] = {"reference": 1.0, "stories260K": 1.5}
 DENSE = "dense"
 _ALONE: tuple[Calibration, ...] = ("stdlib", "self")  # what the mix of the reference is made of
+_SEEDED = ("liptt-onestep", "liptt-multistep", "liptt-ptq")  # the first three rows at one bit; seeds beside 0:
+_SEEDS = (1, 2)
 _FACTORS = (0.5, 1.0)  # end to end; twice the rates were far too much
 _BLOCK_FACTORS = (1.0, 2.0)  # block by block; half the rates were too little
 _ONE_STEP = tuple(f"finetune.learning_rate.{group}" for group in ("codes", "scales", "norms"))
@@ -251,6 +253,8 @@ def _reference() -> tuple[Cell, ...]:
     found += [_cell("reference", method, "sign") for method in ("tt-svd-sign", *OURS)]
     found += [_cell("reference", "liptt-onestep", 1.0, calibration=text) for text in _ALONE]
     found += [_cell("reference", "liptt-onestep", bits, variant=name) for bits in (1.0, 0.55) for name in VARIANTS]
+    again = [_cell("reference", method, bits) for bits in (1.0, 0.55) for method in _SEEDED]
+    found += [replace(cell, name=f"{cell.name}-s{seed}", seed=seed) for seed in _SEEDS for cell in again]
     found += [_cell("reference", method, bits) for bits in (0.8, 1.5) for method in with_dial]
     return tuple(found)
 

@@ -32,7 +32,10 @@ def test_json_has_totals_and_a_row_a_linear(tiny_llama: Path, capsys: pytest.Cap
         *("method", "model", "linears", "weights", "bits_per_weight", "payload_bytes", "model_bytes"),
         *("dense_model_bytes", "sign_additions", "multiplications", "dense_multiply_additions", "memory_bytes"),
         *("allocator", "split"),
+        *("fit_multiply_additions", "evidence_multiply_additions", "training_multiply_additions"),
     ]
+    assert totals["fit_multiply_additions"] == sum(row["fit_multiply_additions"] for row in linears) > 0
+    assert totals["evidence_multiply_additions"] == 0 < totals["training_multiply_additions"]
     assert (totals["allocator"], totals["split"]) == ("uniform", {"by": "uniform"})
     assert totals["linears"] == len(linears) == 14
     assert totals["payload_bytes"] == sum(row["bytes"] for row in linears)
@@ -42,17 +45,18 @@ def test_json_has_totals_and_a_row_a_linear(tiny_llama: Path, capsys: pytest.Cap
     assert totals["dense_model_bytes"] == (tiny_llama / "model.safetensors").stat().st_size - 8 - header
 
 
-def test_the_table_has_a_row_a_kind_and_four_sentences(tiny_llama: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_table_has_a_row_a_kind_and_five_sentences(tiny_llama: Path, capsys: pytest.CaptureFixture[str]):
     plan_command("methods/sign", overrides=[f"model={tiny_llama}"])
     printed = capsys.readouterr().out
     assert "down_proj" in printed and "64x32" in printed
     rows = [line for line in printed.splitlines() if "_proj" in line]
     assert len(rows) == 7
     assert all(row.split()[3] == "2" for row in rows)
-    told = printed.splitlines()[-4:]
+    told = printed.splitlines()[-5:]
     assert f"sign on {tiny_llama}: 1.8889 bits per weight over 18,432 weights in 14 linears" in told[0]
     assert told[1].startswith("Whole model: ") and told[2].startswith("A token costs 18,432 sign additions and ")
     assert told[3].startswith("Peak memory of the compression, estimated: ")
+    assert told[4].startswith("Multiply-adds of the compression, estimated: fits 0 ")
 
 
 KNAPSACK = "decompose.allocator={kind: knapsack, at_unit: bits, at_bits: [1.6, 2.4, 3.6]}"

@@ -14,6 +14,7 @@ from liptt_cli.menu.decompose import Knapsack
 from liptt_cli.menu.run import RunConfig
 from liptt_cli.planning.architectures import find_shape
 from liptt_cli.planning.evidence import Evidence, check, read_evidence
+from liptt_cli.planning.fit_cost import evidence_multiplications, fit_multiplications, training_multiplications
 from liptt_cli.planning.plan import Plan, chosen_sites, structure, with_rates
 from liptt_cli.planning.sites import SiteShape
 
@@ -53,11 +54,16 @@ def print_plan(loaded: LoadedConfig, *, evidence: Path | None = None, as_json: b
     sites = chosen_sites(settings, model)
     found = None if evidence is None else _evidence(evidence, loaded, with_rates(settings, model, sites), sites=sites)
     plan = structure(settings, model, sites, evidence=found)
+    rows = [
+        row | {"fit_multiply_additions": fit_multiplications(settings, plan.forms[row["linear"]])}
+        for row in plan.rows()
+    ]
     totals = _totals(loaded, plan) | {"allocator": settings.decompose.allocator.kind, "split": _split(plan)}
+    totals |= _work(with_rates(settings, model, sites), plan, rows)
     if as_json:
-        screen.emit_json({"totals": totals, "linears": plan.rows()})
+        screen.emit_json({"totals": totals, "linears": rows})
         return
-    screen.emit(_table(plan))
+    screen.emit(_table(rows))
     for line in _sentences(totals):
         screen.emit(line)
 
@@ -102,6 +108,17 @@ def _totals(loaded: LoadedConfig, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _work(settings: RunConfig, plan: Plan, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the multiply-additions of the compression itself: fits, evidence, trainings end to end."""
+    fits = [row["fit_multiply_additions"] for row in rows]
+    parameters = plan.model.dense_bytes // plan.model.site_dtype_bytes
+    return {
+        "fit_multiply_additions": None if None in fits else sum(fits),
+        "evidence_multiply_additions": evidence_multiplications(settings, plan.sites),
+        "training_multiply_additions": training_multiplications(settings, parameters),
+    }
+
+
 def _sentences(totals: dict[str, Any]) -> list[str]:
     size, split = 1 - totals["model_bytes"] / totals["dense_model_bytes"], totals["split"]
     allocated = []
@@ -120,23 +137,37 @@ def _sentences(totals: dict[str, Any]) -> list[str]:
         f"A token costs {totals['sign_additions']:,} sign additions and {totals['multiplications']:,} multiplications "
         f"in these linears; dense: {totals['dense_multiply_additions']:,} multiply-adds.",
         f"Peak memory of the compression, estimated: {_size(totals['memory_bytes'])}.",
+        f"Multiply-adds of the compression, estimated: fits {_count(totals['fit_multiply_additions'])} (a linear's are "
+        f"in the last column), the allocator's evidence {_count(totals['evidence_multiply_additions'])}, training end "
+        f"to end {_count(totals['training_multiply_additions'])}.",
     ]
 
 
-def _table(plan: Plan) -> Table:
+def _table(linears: Sequence[dict[str, Any]]) -> Table:
     """Return a row for each kind of linear: alike in leaf name, shape and form."""
-    table = Table("linear", "count", "shape", "form", "ranks", "bits/weight", "bytes each")
+    table = Table("linear", "count", "shape", "form", "ranks", "bits", "bytes", "fit")
     rows: dict[tuple[str, ...], int] = {}
-    for row in plan.rows():
+    for row in linears:
         ranks = "x".join(str(rank) for rank in row["ranks"]) if row["ranks"] else "-"
         shape = "x".join(str(length) for length in row["shape"])
         leaf = str(row["linear"]).rpartition(".")[2]
-        key = (leaf, shape, str(row["node"]), ranks, f"{row['bits_per_weight']:.4f}", f"{row['bytes']:,}")
+        fit = _count(row["fit_multiply_additions"])
+        key = (leaf, shape, str(row["node"]), ranks, f"{row['bits_per_weight']:.4f}", f"{row['bytes']:,}", fit)
         rows[key] = rows.get(key, 0) + 1
     for (leaf, *rest), count in rows.items():
         shape, *others = rest
         table.add_row(leaf, str(count), shape, *others)
     return table
+
+
+def _count(multiplications: int | None) -> str:
+    """Return a number of operations in the largest unit below it."""
+    if multiplications is None:
+        return "no formula"
+    for power, unit in ((15, " P"), (12, " T"), (9, " G"), (6, " M")):
+        if multiplications >= 10**power:
+            return f"{multiplications / 10**power:.3g}{unit}"
+    return str(multiplications)
 
 
 def _size(count: int | float) -> str:
