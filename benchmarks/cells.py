@@ -63,7 +63,7 @@ METHODS: Mapping[str, Method] = {
             "finetune.learning_rate.scales=3e-3",
         ),
         rates=("binarize.rest.learning_rate.weights", "finetune.learning_rate.scales"),
-        factors=_BLOCK_FACTORS,
+        factors=(2.0, 4.0),
     ),
     "nanoquant": Method(
         "methods/nanoquant",
@@ -95,6 +95,7 @@ METHODS: Mapping[str, Method] = {
             "finetune.learning_rate.norms=3e-4",
         ),
         rates=_ONE_STEP,
+        factors=(1.0, 2.0),
     ),
     "liptt-multistep": Method(
         "methods/liptt-multistep",
