@@ -18,7 +18,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -28,7 +28,9 @@ from typing import Any
 
 import torch
 from forking import LipttFailed, make_base, make_fork
-from pairing import paired_corpus, paired_difference
+from lipschitz_cells import DISTURBANCES, STARTS, Cell, all_cells
+from lipschitz_table import table
+from pairing import paired_corpus
 
 import liptt_cli  # noqa: F401  # registers the packed format
 from liptt_cli.config import load_config
@@ -42,48 +44,12 @@ RECIPE = "methods/liptt-onestep"
 _DIVERGED = 5  # the exit status of numbers that are not finite
 CODE = f"{VERSION}/1"  # raise the second number when a change of the code changes what a cell measures
 
-STARTS: Mapping[str, Mapping[str, object]] = {
-    "good": {"decompose.allocator": "{kind: uniform}"},
-    "naive": {
-        "decompose.allocator": "{kind: uniform}",
-        "decompose.factor.start": "svd",
-        "binarize.solver": "{kind: direct}",
-        "binarize.refit": "false",
-    },
-}
-RATES = (1, 4)
-DATA = (100, 10)  # percent of the windows, for the fit and for the fine-tune
-ESTIMATORS = ("retention", "directional", "error_direction")
-SIDES = ("two", "one")
-WEIGHTS = (0.01, 0.1, 1.0)
-TERMS = ("none", *(f"{estimator}.{side}.{weight:g}" for estimator, side, weight in product(ESTIMATORS, SIDES, WEIGHTS)))
-DISTURBANCES: Mapping[str, Perturbation] = {
+_PERTURBATIONS: Mapping[str, Perturbation] = {  # in the order of DISTURBANCES
     "plain": Perturbation(),
     "8-bit": Perturbation(activation_bits=8),
     "4-bit": Perturbation(activation_bits=4),
     "noise": Perturbation(input_noise=0.1),
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run: what it starts from, how fast and on how much it is tuned, under which term."""
-
-    start: str
-    rate: int
-    data: int
-    term: str
-    seed: int
-
-    @property
-    def situation(self) -> str:
-        """Return the situation that terms are compared in."""
-        return f"{self.start}-x{self.rate}-d{self.data}"
-
-    @property
-    def key(self) -> str:
-        """Return the cell's name; its result is KEY.json."""
-        return f"{self.situation}-{self.term}-s{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -148,12 +114,6 @@ class Bench:
         return settled and found is not None and found["inputs"] == self.inputs(cell)
 
 
-def all_cells(seeds: Iterable[int]) -> Iterator[Cell]:
-    """Yield every cell, those that share a base behind each other."""
-    for seed, start, data, rate, term in product(seeds, STARTS, DATA, RATES, TERMS):
-        yield Cell(start, rate, data, term, seed)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is not finished; returns 1 if a cell failed that did not diverge."""
     options = _parser().parse_args(arguments)
@@ -164,48 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{'finished' if bench.is_finished(cell) else 'open':9} {cell.key}")
         return 0
     if options.table:
-        print("\n".join(table(bench, cells)))
+        print("\n".join(table(bench.results, cells)))
         return 0
     return 1 if [cell for cell in cells if not bench.is_finished(cell) and not _take(bench, cell)] else 0
-
-
-def table(bench: Bench, cells: Sequence[Cell]) -> Iterator[str]:
-    """Yield a Markdown table a corpus: per situation and term, excess nats over dense under each disturbance.
-
-    Terms show the paired difference from no term, over the seeds that both have.
-    """
-    for corpus in bench.corpora:
-        yield f"| {corpus} | term | {' | '.join(DISTURBANCES)} | largest block ratio | failed |"
-        yield f"| --- | --- |{' ---: |' * (len(DISTURBANCES) + 2)}"
-        for situation, term in dict.fromkeys((cell.situation, cell.term) for cell in cells):
-            rows = {cell.seed: bench.result(cell) for cell in cells if (cell.situation, cell.term) == (situation, term)}
-            plain = {} if term == "none" else {seed: _without(bench, situation, seed) for seed in rows}
-            if any(rows.values()):
-                yield f"| {situation} | {term} | {' | '.join(_figures(rows, plain, corpus))} |"
-        yield ""
-
-
-def _without(bench: Bench, situation: str, seed: int) -> Any:
-    start, rate, data = situation.split("-")
-    return bench.result(Cell(start, int(rate[1:]), int(data[1:]), "none", seed))
-
-
-def _figures(rows: Mapping[int, Any], plain: Mapping[int, Any], corpus: str) -> Iterator[str]:
-    done = {seed: row for seed, row in rows.items() if row and row["status"] == "ok"}
-    beside = {seed: row for seed, row in plain.items() if row and row["status"] == "ok" and seed in done}
-    for name in DISTURBANCES:
-        ours = [row["excess"][name][corpus] for row in done.values()]
-        theirs = [row["excess"][name][corpus] for row in beside.values()]
-        found = paired_difference(ours, theirs) if ours and theirs else None
-        if found is not None:
-            yield f"{found[0]:+.4f} ± {found[1]:.4f}"
-        elif ours:
-            yield f"{sum(each['excess'] for each in ours) / len(ours):.3f}"
-        else:
-            yield "-"
-    ratios = [row["ledger"]["ratio"] for row in done.values()]
-    yield f"{max(map(max, ratios)):.2f}" if ratios else "-"
-    yield str(sum(1 for row in rows.values() if row and row["status"] != "ok"))
 
 
 def _take(bench: Bench, cell: Cell) -> bool:
@@ -284,7 +205,7 @@ def _disturbed(bench: Bench, model: Path) -> dict[str, Any]:
     request = Request(tuple(bench.corpora.values()), window_tokens=256, windows=bench.windows)
     material = _material(bench, request)
     found = {}
-    for name, perturbation in DISTURBANCES.items():
+    for name, perturbation in _PERTURBATIONS.items():
         evaluation = evaluate(loaded, tokenizer, replace(request, perturbation=perturbation), material=material)
         found[name] = evaluation.to_json()["perplexity"]
     return found

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cells import DENSE, METHODS, Cell, Group, all_cells, trials
+from experiments import lipschitz_line, lipschitz_section, normalised_section
+from markdown_table import markdown
 from rows import CORPORA, TARGET_SHARE, Duel, Row, Verdict, duels, in_bits, read_rows, verdicts
 from setting import held_out_nats, read_result
 
@@ -26,7 +28,8 @@ def short_table(results: Path) -> str:
         return "Not measured yet: `make bench`, then `make tables`."
     head = f"Excess nats a token over dense on the reference model, {' / '.join(CORPORA['reference'])}:"
     short = [head, "", *_by_budget(rows), "", *_notes(rows), "", _PICTURE.format("benchmarks/results/excess.svg")]
-    for line in (_summary(verdicts(rows)), _outcomes(duels(read_rows(results, "reference")))):
+    answer = lipschitz_line(results / "lipschitz")
+    for line in (_summary(verdicts(rows)), _outcomes(duels(read_rows(results, "reference"))), answer):
         short += ["", line] if line else []
     return "\n".join(short)
 
@@ -49,6 +52,8 @@ def long_text(results: Path) -> str:
         lines += _section("The search of rates", _searches(results, group))
         lines += _section("The Lipschitz term", _gains(rows))
         lines += _section("Seconds of each stage", _stages(rows))
+    lines += lipschitz_section(results / "lipschitz")
+    lines += normalised_section(results / "normalised-cores" / "normalised-cores.json")
     return "\n".join([*lines, *_provenance(results)]).rstrip() + "\n"
 
 
@@ -76,7 +81,7 @@ def _by_budget(rows: Sequence[Row]) -> list[str]:
         alone = own.get(None)
         dial = [_both(own.get(bits), corpora) for bits in _SHORT_BUDGETS]
         lines.append([method, "" if alone is None else _both(alone, corpora, bits=method != "dense-tuned"), *dial])
-    return list(_markdown(heads, lines))
+    return list(markdown(heads, lines))
 
 
 def _both(row: Row | None, corpora: Sequence[str], *, bits: bool = False) -> str:
@@ -93,7 +98,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
     heads = ["method", "honest bits", "bits of signs", "file kB", "size", "operations"]
     heads += [f"excess nats, {corpus}" for corpus in corpora]
     heads += [f"{name} kept" for name in TASKS.values()] + ["seconds", "peak MB"]
-    return list(_markdown(heads, [_cells(row, corpora) for row in rows]))
+    return list(markdown(heads, [_cells(row, corpora) for row in rows]))
 
 
 def _cells(row: Row, corpora: Sequence[str]) -> list[str]:
@@ -223,7 +228,7 @@ def _gains(rows: Sequence[Row]) -> Iterator[str]:
         [row.label(), f"{row.bits:.3f}", *(_numbers(row.get("gain_ratios", when)) for when in ("before", "after"))]
         for row in shown
     ]
-    return _markdown(heads, cells) if cells else iter(())
+    return markdown(heads, cells) if cells else iter(())
 
 
 def _stages(rows: Sequence[Row]) -> Iterator[str]:
@@ -233,7 +238,7 @@ def _stages(rows: Sequence[Row]) -> Iterator[str]:
         for row in rows
         if row.whole
     ]
-    return _markdown(("method", "bits", *names), cells) if cells else iter(())
+    return markdown(("method", "bits", *names), cells) if cells else iter(())
 
 
 def _provenance(results: Path) -> list[str]:
@@ -266,10 +271,3 @@ def _megabytes(count: float | None) -> str:
 
 def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.2f}" for value in values)
-
-
-def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(heads) + " |"
-    yield "| --- |" + " ---: |" * (len(heads) - 1)
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"

@@ -1,0 +1,52 @@
+"""The experiments beside the big table, as sections of RESULTS.md and a line of the README; torch-free."""
+
+import json
+from pathlib import Path
+
+from lipschitz_cells import all_cells as lipschitz_cells
+from lipschitz_table import answers, table
+from markdown_table import markdown
+
+_SEEDS = (0, 1, 2)
+_LIPSCHITZ_QUESTION = "Does the Lipschitz term help where smoothness should pay (RESULTS.md has the situations)?"
+
+
+def lipschitz_line(results: Path) -> str:
+    """Return what each Lipschitz term came to, for the README; nothing where none was measured."""
+    found = list(answers(results, list(lipschitz_cells(_SEEDS))))
+    return f"{_LIPSCHITZ_QUESTION} {'; '.join(found)}." if found else ""
+
+
+def lipschitz_section(results: Path) -> list[str]:
+    """Return the experiments of benchmarks/lipschitz.py: the answers, then every figure."""
+    cells = list(lipschitz_cells(_SEEDS))
+    lines = [f"- {line}" for line in answers(results, cells)]
+    if not lines:
+        return []
+    situation = (
+        "A situation: good (ADMM) or naive (TT-SVD, then signs) start, the recipe's rates or four times them, all or a "
+        "tenth of the calibration windows. Without a term: excess nats over dense; with one: paired difference from "
+        "none."
+    )
+    return ["## The Lipschitz question", "", *lines, "", situation, "", *table(results, cells)]
+
+
+def normalised_section(path: Path) -> list[str]:
+    """Return the experiment of benchmarks/normalised_cores.py."""
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text(encoding="utf8"))
+    head = f"{found['steps']} steps on {found['calibration_windows']} windows of stdlib, the same for each; one seed."
+    heads = ["bits", "normalisation", "excess nats", "seconds a step", "bytes", "operations a token"]
+    cells = [
+        [
+            f"{row['bits']:g}",
+            row["norm"],
+            f"{row['excess']:+.3f} ± {row['excess_standard_error']:.3f}",
+            f"{row['seconds_a_step']:.2f}",
+            f"{row['extra_bytes'] / row['payload_bytes']:+.1%}",
+            f"{row['extra_operations'] / row['operations']:+.2%}",
+        ]
+        for row in found["rows"]
+    ]
+    return ["## A normalisation after each core", "", head, "", *markdown(heads, cells), ""]
