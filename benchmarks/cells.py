@@ -104,6 +104,11 @@ METHODS: Mapping[str, Method] = {
     ),
     "liptt-ptq": Method(
         "methods/liptt-ptq",
+        setting=(  # half the recipe's own rates, which were found so
+            "binarize.codes.learning_rate.codes=0.02",
+            "binarize.codes.learning_rate.scales=3e-3",
+            "binarize.codes.learning_rate.norms=3e-4",
+        ),
         rates=tuple(f"binarize.codes.learning_rate.{group}" for group in ("codes", "scales", "norms")),
         factors=_BLOCK_FACTORS,
     ),
