@@ -112,12 +112,17 @@ class Duel:
             return "tie"
         return "win" if self.difference < 0 else "loss"
 
+    @property
+    def share(self) -> float:
+        """Return the difference as a share of their excess."""
+        return self.difference / self.excesses[1] if self.excesses[1] > 0 else math.nan
+
     def __str__(self) -> str:
         """Return both excesses and what lies between them in a line."""
-        share = self.difference / self.excesses[1] if self.excesses[1] > 0 else math.nan
         return (
             f"at {in_bits(self.bits)} on {self.corpus}, {self.ours} {self.excesses[0]:.3f} nats against "
-            f"{self.excesses[1]:.3f} of {self.theirs}: {self.difference:+.3f} ± {self.standard_error:.3f}, {share:+.0%}"
+            f"{self.excesses[1]:.3f} of {self.theirs}: {self.difference:+.3f} ± {self.standard_error:.3f}, "
+            f"{self.share:+.0%}"
         )
 
 

@@ -67,8 +67,15 @@ def _summary(judged: Sequence[Verdict]) -> str:
 
 
 def _outcomes(fought: Sequence[Duel]) -> str:
-    """Return all duels with the rivals in a line."""
-    return f"{_RIVAL_QUESTION} " + "; ".join(f"{duel}, {duel.outcome}" for duel in fought) + "." if fought else ""
+    """Return how many duels with the rivals are won and by how much, and those that are not."""
+    if not fought:
+        return ""
+    won = [duel for duel in fought if duel.outcome == "win"]
+    shares = [f"{duel.share:+.0%}" for duel in sorted(won, key=lambda duel: duel.share)]
+    by = f" (by {shares[-1]} to {shares[0]})" if shares else ""
+    others = [f"{duel}, {duel.outcome}" for duel in fought if duel.outcome != "win"]
+    named = ". Not so: " + "; ".join(others) if others else ""
+    return f"{_RIVAL_QUESTION} In {len(won)} of {len(fought)} comparisons{by}{named}."
 
 
 def _by_budget(rows: Sequence[Row]) -> list[str]:
@@ -88,7 +95,7 @@ def _both(row: Row | None, corpora: Sequence[str], *, bits: bool = False) -> str
     if row is None:
         return ""
     if not row.whole:
-        return MISSING if row.found is None else "failed"
+        return _state(row)
     shown = " / ".join(MISSING if row.excess(c) is None else f"{row.excess(c):.3f}" for c in corpora)
     return f"{row.bits:.3f}: {shown}" if bits else shown
 
@@ -103,8 +110,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
 
 def _cells(row: Row, corpora: Sequence[str]) -> list[str]:
     if not row.whole:
-        state = MISSING if row.found is None else "failed"
-        return [_planned(row.cell), *[state] * (len(corpora) + len(TASKS) + 7)]
+        return [_planned(row.cell), *[_state(row)] * (len(corpora) + len(TASKS) + 7)]
     dense = row.cell.method in (DENSE, "dense-tuned")
     size, operations = _size(row)
     return [
@@ -119,6 +125,13 @@ def _cells(row: Row, corpora: Sequence[str]) -> list[str]:
         f"{_made_seconds(row):,.0f}" if row.cell.method != DENSE else "-",
         _megabytes(row.get("peak_bytes", "compress")),
     ]
+
+
+def _state(row: Row) -> str:
+    """Return why a row has no figures; a budget below what a recipe can store is no fault."""
+    if row.found is None:
+        return MISSING
+    return "out of reach" if "cannot be met by this recipe" in str(row.get("error")) else "failed"
 
 
 def _planned(cell: Cell) -> str:
