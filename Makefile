@@ -6,6 +6,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 BIN := .venv/bin
 RUN := .venv/.run-$(VERSION)
 DEV := .venv/.dev-$(VERSION)
+KERNELS := hatch_build.py $(wildcard src/liptt_cli/kernels/c/*)
 
 .PHONY: check fix test test-all bench bench-all demo tables
 
@@ -38,10 +39,10 @@ bench-all: $(DEV) ## every row: rivals, more budgets, what each piece is worth; 
 tables: $(DEV) ## the README's tables from benchmarks/results
 	$(BIN)/python scripts/update_tables.py
 
-$(RUN): pyproject.toml constraints.txt
+$(RUN): pyproject.toml constraints.txt $(KERNELS)
 	scripts/set_up.sh "$(PYTHON)" .
 	touch $@
 
-$(DEV): pyproject.toml constraints.txt
+$(DEV): pyproject.toml constraints.txt $(KERNELS)
 	scripts/set_up.sh "$(PYTHON)" ".[dev]"
 	touch $@ $(RUN)

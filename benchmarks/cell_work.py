@@ -146,11 +146,12 @@ def _made(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _run(arguments: Sequence[str], stem: Path, setting: Setting) -> Ran:
     """Run `liptt` with its output in STEM.json and STEM.log; the cost is of this process alone."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(setting.threads), "MKL_NUM_THREADS": str(setting.threads)}
+    threads = str(setting.threads)
+    exact = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "LIPTT_KERNEL": "torch"}  # as compress measures
     began = time.monotonic()
     with stem.with_suffix(".json").open("wb") as out, stem.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "liptt_cli", *arguments], stdout=out, stderr=log, env=environment
+            [sys.executable, "-m", "liptt_cli", *arguments], stdout=out, stderr=log, env={**os.environ, **exact}
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -50,6 +50,7 @@ class Method:
 
 METHODS: Mapping[str, Method] = {
     "sign": Method("methods/sign"),
+    "sign-onestep": Method("methods/sign-onestep", setting=("finetune.steps=300",), rates=_ONE_STEP),
     "tt-svd-sign": Method("methods/tt-svd-sign"),
     "dbf": Method(
         "methods/dbf",
@@ -119,6 +120,7 @@ METHODS: Mapping[str, Method] = {
         rates=("finetune.learning_rate.weights", "finetune.learning_rate.norms"),
     ),
 }
+WITHOUT_DIAL = ("sign", "sign-onestep", "dense-tuned")
 BASELINES = ("sign", "tt-svd-sign")
 RIVALS = ("dbf", "nanoquant", "littlebit", "liptt-multistep")
 OURS = ("liptt-ptq", "liptt-onestep")
@@ -242,7 +244,7 @@ def trials(group: Group, method: str) -> tuple[Cell, ...]:
     """Return the trials of a method on a model; none for one that is not trained."""
     if method not in METHODS or not METHODS[method].rates:
         return ()
-    bits = None if method == "dense-tuned" else TRIAL_BITS[group]
+    bits = None if method in WITHOUT_DIAL else TRIAL_BITS[group]
     return tuple(
         Cell(group, f"rate-{method}-x{factor:.2g}", method, bits, MAIN[group], trial=factor)
         for factor in METHODS[method].factors
@@ -250,10 +252,10 @@ def trials(group: Group, method: str) -> tuple[Cell, ...]:
 
 
 def _reference() -> tuple[Cell, ...]:
-    with_dial = [method for method in METHODS if method not in ("sign", "dense-tuned")]
+    with_dial = [method for method in METHODS if method not in WITHOUT_DIAL]
     found = [Cell("reference", DENSE)]
     found += [trial for method in METHODS for trial in trials("reference", method)]
-    found += [_cell("reference", "sign", None)]
+    found += [_cell("reference", method, None) for method in ("sign", "sign-onestep")]
     found += [_cell("reference", method, bits) for bits in (1.0, 0.55, 2.0, 0.3) for method in with_dial]
     found += [_cell("reference", "dense-tuned", None)]
     found += [_cell("reference", method, "sign") for method in ("tt-svd-sign", *OURS)]
@@ -266,10 +268,10 @@ def _reference() -> tuple[Cell, ...]:
 
 
 def _stories() -> tuple[Cell, ...]:
-    with_dial = [method for method in METHODS if method not in ("sign", "dense-tuned")]
+    with_dial = [method for method in METHODS if method not in WITHOUT_DIAL]
     found = [Cell("stories260K", DENSE, calibration="tinystories")]
     found += [trial for method in METHODS for trial in trials("stories260K", method)]
-    found += [_cell("stories260K", "sign", None)]
+    found += [_cell("stories260K", method, None) for method in ("sign", "sign-onestep")]
     found += [_cell("stories260K", method, bits) for bits in (1.5, 2.0, 2.5) for method in with_dial]
     found += [_cell("stories260K", "dense-tuned", None)]
     found += [_cell("stories260K", method, 1.5, calibration="self") for method in OURS]

@@ -1,7 +1,9 @@
 """The experiments beside the big table, as sections of RESULTS.md and a line of the README; torch-free."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lipschitz_cells import all_cells as lipschitz_cells
 from lipschitz_table import answers, table
@@ -31,6 +33,13 @@ def lipschitz_section(results: Path) -> list[str]:
     return ["## The Lipschitz question", "", *lines, "", situation, "", *table(results, cells)]
 
 
+def speed_table(results: Path) -> list[str]:
+    """Return the numbers of speed that are asked for, of one linear and of a whole model."""
+    found = [path for name in ("matmul", "decode") if (path := results / f"{name}.json").exists()]
+    rows = [_target(row) for path in found for row in json.loads(path.read_text(encoding="utf8"))["table"]]
+    return list(markdown(("one thread unless said", "median (quartiles)", "must", "aim", ""), rows)) if rows else []
+
+
 def normalised_section(path: Path) -> list[str]:
     """Return the experiment of benchmarks/normalised_cores.py."""
     if not path.exists():
@@ -50,3 +59,10 @@ def normalised_section(path: Path) -> list[str]:
         for row in found["rows"]
     ]
     return ["## A normalisation after each core", "", head, "", *markdown(heads, cells), ""]
+
+
+def _target(row: Mapping[str, Any]) -> list[str]:
+    """Return a row of what benchmarks/targets.py wrote."""
+    measured, word = row["measured"], {"aim": "aim met", "must": "met", "missed": "**missed**"}[row["verdict"]]
+    spread = f"{measured['median']:.3g} ({measured['low']:.3g} to {measured['high']:.3g})"
+    return [row["what"], spread, f"{row['must']:g}", f"{row['aim']:g}", word]

@@ -36,8 +36,9 @@ def liptt(*arguments: object, log: Path) -> str:
         LipttFailed: if it fails.
     """
     command = [sys.executable, "-m", "liptt_cli", *map(str, arguments)]
+    exact = {**os.environ, "LIPTT_KERNEL": "torch"}
     with log.open("ab") as said:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=said, env=dict(os.environ), check=False)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=said, env=exact, check=False)
     if done.returncode != 0:
         lines = log.read_text(encoding="utf8", errors="replace").splitlines()
         message = f"liptt {arguments[0]} ended with {done.returncode}: {lines[-1] if lines else ''}"

@@ -36,6 +36,7 @@ import liptt_cli  # noqa: F401  # registers the packed format
 from liptt_cli.config import load_config
 from liptt_cli.evaluation.evaluate import Material, Request, evaluate, read_material
 from liptt_cli.evaluation.perturbation import Perturbation
+from liptt_cli.kernels.dispatch import exact
 from liptt_cli.models.hub import load_model, load_tokenizer, locate
 from liptt_cli.version import VERSION
 
@@ -198,6 +199,7 @@ def _dense(bench: Bench) -> dict[str, Any]:
     return document
 
 
+@exact()
 def _disturbed(bench: Bench, model: Path) -> dict[str, Any]:
     """Return a model's perplexities under each disturbance, as `liptt eval --json` writes them."""
     source = locate(str(model))

@@ -1,8 +1,11 @@
 """Fixtures that many tests share."""
 
+import interpreted  # noqa: F401 # isort: skip
+
 import json
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -167,24 +170,35 @@ def packed_llama(
     return make_packed_model(tiny_llama, tmp_path_factory.mktemp("packed") / "llama")
 
 
-# Tests that need ../shared, which is not part of a clone
+# Tests that need what is not part of a clone, or of this machine
 
 SHARED = Path(__file__).parents[2] / "shared"
+ABSENT = {
+    marker: reason
+    for marker, there, reason in (
+        ("outside", SHARED.is_dir(), "../shared is not here"),
+        ("triton", find_spec("triton") is not None, "Triton is not installed; torch's builds for CUDA bring it"),
+        ("gpu", torch.cuda.is_available(), "there is no GPU"),
+        ("llama_cpp", find_spec("llama_cpp") is not None, "llama-cpp-python is not installed"),
+    )
+    if not there
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the tests marked `outside` where ../shared is not there."""
-    if not SHARED.is_dir():
-        for item in items:
-            if item.get_closest_marker("outside"):
-                item.add_marker(pytest.mark.skip(reason="outside: ../shared is not here"))
+    """Leave out the tests marked as needing something that is not here."""
+    for item in items:
+        for marker, reason in ABSENT.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=f"{marker}: {reason}"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many tests marked `outside` were left out."""
-    left_out = [report for report in terminalreporter.stats.get("skipped", []) if "outside" in report.keywords]
-    if left_out:
-        terminalreporter.write_line(f"{len(left_out)} tests marked `outside` were left out: ../shared is not here")
+    """Say how many marked tests were left out, and why."""
+    for marker, reason in ABSENT.items():
+        left_out = [report for report in terminalreporter.stats.get("skipped", []) if marker in report.keywords]
+        if left_out:
+            terminalreporter.write_line(f"{len(left_out)} tests marked `{marker}` were left out: {reason}")
 
 
 @pytest.fixture(scope="session")

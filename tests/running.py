@@ -35,6 +35,7 @@ SMALL = (
 _UNIFORM = "decompose.allocator={kind: uniform}"  # evidence has tests of its own
 SHORT = {
     "sign": (),
+    "sign-onestep": ("finetune.steps=3",),
     "tt-svd-sign": ("bits_per_weight=1.5",),
     "liptt-ptq": (
         "bits_per_weight=1.5",

@@ -6,7 +6,7 @@ else by a hook when it is imported. So both orders of import work, and nothing h
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -36,7 +36,7 @@ class _Waiting(MetaPathFinder):
     """Stands in the import path until the registry is imported."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self, fullname: str, path: Iterable[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname != _REGISTRY:
             return None

@@ -32,7 +32,9 @@ FACTORS: dict[type, Callable[[Any], Factor]] = {
 
 CODECS: dict[type, Callable[[Any], Codec]] = {
     binarize.FloatCodec: lambda options: DenseCodec(options.dtype),
-    binarize.BinaryCodec: lambda options: BinaryCodec(tuple(options.scale), options.iterations, options.rank),
+    binarize.BinaryCodec: lambda options: BinaryCodec(
+        tuple(options.scale), options.iterations, options.rank, options.columns_a_scale
+    ),
     binarize.SparseCodec: lambda options: SparseCodec(
         options.mask.share,
         isinstance(options.mask, binarize.TopColumns),

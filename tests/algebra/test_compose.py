@@ -33,6 +33,9 @@ PLANS = {
     "sign": plan_of(sign_form(*SHAPE), IdentityFactor(), BinaryCodec(), DirectSolver()),
     "sign-row": plan_of(sign_form(*SHAPE, by_column=False), IdentityFactor(), BinaryCodec(["row"]), DirectSolver()),
     "sign-column": plan_of(sign_form(*SHAPE, by_row=False), IdentityFactor(), BinaryCodec(["column"]), DirectSolver()),
+    "sign-group": plan_of(
+        GridForm(SHAPE, scale=EnvelopeForm(24, 16)), IdentityFactor(), BinaryCodec(["group"], group_columns=16), DIRECT
+    ),
     "sign-admm": plan_of(sign_form(*SHAPE), IdentityFactor(), BinaryCodec(), ADMM, refit=True),
     "tt-svd": plan_of(chain_form(SHAPE, (16,), dtype="float16"), SVD, DenseCodec(), DirectSolver()),
     "tt-svd-sign": plan_of(chain_form(SHAPE, (16,)), SVD, BinaryCodec(), DirectSolver()),
@@ -162,7 +165,7 @@ def test_another_seed_starts_elsewhere(name):
     assert not torch.equal(pack(run(name).value), pack(run(name, seed=1).value))
 
 
-@pytest.mark.parametrize("name", ["sign", "sign-row", "sign-admm", "split", "mpo", "tt-svd-sign"])
+@pytest.mark.parametrize("name", ["sign", "sign-row", "sign-group", "sign-admm", "split", "mpo", "tt-svd-sign"])
 def test_a_metric_of_ones_is_no_metric(name):
     plain = pack(run(name).value)
     assert torch.equal(plain, pack(run(name, Metric(cols=torch.ones(40))).value))
@@ -252,6 +255,17 @@ def _error(value, metric):
 def test_row_weights_leave_through_the_rows():
     rows = (2 * normal(24, dtype=torch.float32)).exp()
     assert run("split", Metric(rows=rows)).error < float(_error(run("split").value, Metric(rows=rows)))
+
+
+def test_a_scale_a_group_is_of_least_error_in_the_metric_for_its_signs():
+    """The rows' metric leaves through the rows and comes back, so that it moves no scale."""
+    cols, rows = GRAM.diagonal(), normal(24, seed=3).abs().float()
+    metric = Metric(rows, cols)
+    value = run("sign-group", metric).value
+    run_of = slice(16, 32)
+    expected = (WEIGHT[:, run_of].abs() * cols[run_of]).sum(1) / cols[run_of].sum()
+    torch.testing.assert_close(value.scale.rows[0, 0, :, 1].float(), expected, rtol=1e-3, atol=1e-6)
+    assert run("sign-group").plain_error < run("sign-row").plain_error
 
 
 def test_the_iterations_that_were_done_are_told():

@@ -39,6 +39,14 @@ def test_an_envelope_takes_rows_and_columns_over_and_halves_keep_one_size():
     torch.testing.assert_close(found.scale.rows.mean((2, 3)), found.scale.cols.mean(2))
 
 
+def test_an_envelope_without_columns_takes_rows_over():
+    grid = Grid(torch.randint(0, 2, (1, 6, 8), dtype=torch.uint8), Envelope(normal(1, 1, 6, 2).abs(), None, 4))
+    rows = normal(6, seed=2).exp()
+    found = absorbed(grid, rows, None).dense(torch.float64)
+    torch.testing.assert_close(found, rows.unsqueeze(1) * grid.dense(torch.float64))
+    assert absorbed(grid, None, None) is grid
+
+
 def test_only_an_envelope_of_both_takes_them():
     with pytest.raises(ValueError, match="only an envelope over rows and columns"):
         absorbed(Grid(torch.zeros(1, 2, 3, dtype=torch.uint8)), torch.ones(2), None)

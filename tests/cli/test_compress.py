@@ -99,6 +99,24 @@ def test_a_wrong_command_line_ends_in_2(
     assert sorted(place.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["export.to=[gguf]"], 2, "export.to: gguf cannot hold the compressed linears exactly"),
+        (["export.to=[gguf]", "binarize.codec.scale=[group]"], 3, "no tokenizer.json"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused_before_anything_is_read(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str], status: int, said: str
+):
+    (place / "model" / "tokenizer.json").unlink()
+    before = sorted(place.rglob("*"))
+    sets = [part for word in words for part in ("--set", word)]
+    assert liptt("compress", "--config", "small.yaml", *sets) == status
+    assert said in capsys.readouterr().err
+    assert sorted(place.rglob("*")) == before
+
+
 def test_more_processes_are_the_same_command_under_the_launcher(place: Path, monkeypatch: pytest.MonkeyPatch):
     launched: list[list[str]] = []
 

@@ -20,7 +20,7 @@ def test_a_packed_model_is_copied_and_told_exact(
 ) -> None:
     assert run("export", str(packed_llama), "--output", str(tmp_path / "out"), "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    assert set(told["linears"].values()) == {"exact"} and len(told["linears"]) == 14
+    assert {row["kind"] for row in told["linears"].values()} == {"exact"} and len(told["linears"]) == 14
     verify_files(tmp_path / "out")
 
 
@@ -29,8 +29,38 @@ def test_a_plain_model_is_told_densified(
 ) -> None:
     assert run("export", str(packed_llama), "--to", "hf", "-o", str(tmp_path / "out")) == 0
     told = capsys.readouterr().out
-    assert told.count("densified") == 14 and "logits differ from the packed model's by" in told
+    assert told.count("densified") == 15 and "Logits differ from the packed model's by" in told
     assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())
+
+
+def test_gguf_is_refused_without_leave_and_written_with_it(
+    packed_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order = ("export", str(packed_llama), "--to", "gguf", "-o", str(tmp_path / "out"))
+    assert run(*order) == 2
+    assert "cannot hold the compressed linears exactly" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert run(*order, "--allow-densify", "--type", "F32", "--tables", "Q8_0", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kinds"] == {"densified (F32)": 14} and told["output"] == str(tmp_path / "out")
+    assert {row["largest_difference"] for row in told["linears"].values()} == {0.0}
+    assert run(*order, "--allow-densify", "--force") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "14 densified (F16)" in said and "a chain, not one matrix of signs." in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--to", "hf", "--type", "Q4_0"), "only GGUF has types"),
+        (("--to", "gguf", "--dtype", "float16"), "only a plain model has a dtype"),
+        (("--to", "onnx"), "compressed-tensors"),
+    ],
+)
+def test_options_of_another_target_are_refused(
+    packed_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert run("export", str(packed_llama), "-o", str(tmp_path / "out"), *words) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_run_directory_stands_for_its_model(packed_llama: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """`liptt generate`: text on stdout, the same for the same seed."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +12,8 @@ from liptt_cli.errors import ConfigError
 PROMPT = "Once upon a time"
 
 
-def text(model: Path, capsys: pytest.CaptureFixture[str], **options: float) -> str:
-    generate_command(str(model), PROMPT, max_new_tokens=12, **options)  # type: ignore[arg-type]  # ints and floats
+def text(model: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> str:
+    generate_command(str(model), PROMPT, max_new_tokens=12, **options)
     return capsys.readouterr().out
 
 
@@ -34,3 +36,40 @@ def test_too_many_tokens_and_an_empty_prompt_are_refused(packed_llama: Path) -> 
         generate_command(str(packed_llama), PROMPT, max_new_tokens=300)
     with pytest.raises(ConfigError, match="PROMPT: empty"):
         generate_command(str(packed_llama), "")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_both_engines_make_the_same_text(
+    temperature: float, packed_llama: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIPTT_KERNEL", "torch")
+    lean, other = (
+        text(packed_llama, capsys, engine=engine, temperature=temperature, seed=3)
+        for engine in ("lean", "transformers")
+    )
+    assert lean == other
+
+
+def test_on_a_terminal_the_same_text_comes_in_pieces(
+    packed_llama: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = text(packed_llama, capsys)
+    pieces = []
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stdout, "write", lambda piece: pieces.append(piece))
+    generate_command(str(packed_llama), PROMPT, max_new_tokens=12)
+    assert "".join(pieces) == whole
+    assert pieces[0] == PROMPT
+    assert len([piece for piece in pieces if piece]) > 4
+
+
+def test_what_the_lean_loop_does_not_know_goes_through_transformers_and_says_so(
+    make_tiny_model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_tiny_model("opt", tmp_path / "opt")
+    generate_command(str(other), PROMPT, max_new_tokens=4)
+    told = capsys.readouterr()
+    assert told.out.startswith(PROMPT)
+    assert "through transformers, not by the lean loop: architecture 'opt'" in told.err
+    with pytest.raises(ConfigError, match="--engine: the lean loop cannot: architecture 'opt'"):
+        generate_command(str(other), PROMPT, engine="lean")

@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from liptt_cli.cli.main import _COMMANDS, app
+from liptt_cli.kernels.dispatch import chosen
 from liptt_cli.version import VERSION
 
 _VERBS = [name for name, _, _ in _COMMANDS]
@@ -101,7 +102,8 @@ def test_doctor_is_paste_able_and_json():
     assert facts["liptt"] == VERSION
     assert facts["threads"] >= 1
     assert facts["memory_bytes"] > 0
-    assert facts["kernel"] == "torch reference"
+    assert (facts["kernel"], facts["kernel_reason"]) == (chosen().name, chosen().reason)
+    assert facts["kernel"] == "torch" or facts["kernel"] in facts["kernels"].split()
     assert set(facts) == {line.split()[0] for line in _liptt("doctor").stdout.splitlines()}
 
 

@@ -89,6 +89,15 @@ def test_evidence_for_a_uniform_split_and_evidence_that_is_none_are_refused(tiny
         plan_command("methods/liptt-onestep", overrides=[*words, KNAPSACK], evidence=tmp_path)
 
 
+def test_an_export_that_would_lose_codes_is_refused_with_the_linears(tiny_llama: Path):
+    words = [f"model={tiny_llama}", "export.to=[compressed-tensors]"]
+    with pytest.raises(
+        ConfigError, match="export.to: compressed-tensors cannot hold .* 14 of 14 linears, such as model"
+    ):
+        plan_command("methods/sign", overrides=words)
+    plan_command("methods/sign", overrides=[*words, "binarize.codec.scale=[group]"])
+
+
 def test_a_method_alone_has_no_price():
     with pytest.raises(ConfigError, match="model: a method alone has no price; add --set model="):
         plan_command("methods/sign")

@@ -52,3 +52,15 @@ def test_overrides_are_checked_with_the_file(tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(typer.Exit):
         validate_command([good], overrides=["seed=-1"])
     assert "--set seed=-1: seed: expected a number of at least 0, not -1" in capsys.readouterr().err
+
+
+def test_an_export_that_no_model_makes_exact_is_a_fault_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = _write(tmp_path, _GOOD + "export: {to: [liptt, gguf]}\n", "gguf.yaml")
+    with pytest.raises(typer.Exit):
+        validate_command([file])
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"{file}: export.to: gguf cannot hold the compressed linears exactly: a scale for each column"
+    )
+    validate_command([file], overrides=["binarize.codec.scale=[group]"])
+    validate_command([file], overrides=["export.allow_densify=true"])

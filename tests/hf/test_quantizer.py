@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from liptt_cli.errors import FormatVersionError, IntegrityError
 from liptt_cli.hf.config import LipttConfig
 from liptt_cli.hf.quantizer import LipttQuantizer
+from liptt_cli.kernels.dispatch import exact
 from liptt_cli.layers.packed import PackedLinear
 from liptt_cli.models.hub import Source
 from liptt_cli.packing.manifest import read_manifest
@@ -25,7 +26,7 @@ TOKENS = torch.arange(24).reshape(2, 12) * 7 % 320
 
 
 def logits(model: Any) -> Tensor:
-    with torch.no_grad():
+    with torch.no_grad(), exact():
         found: Tensor = model(TOKENS).logits
     return found
 

@@ -15,6 +15,7 @@ RECORDS = [
     binarize.BinaryCodec(kind="binary", scale=["row"]),
     binarize.BinaryCodec(kind="binary", scale=["column"]),
     binarize.BinaryCodec(kind="binary", scale=["axes"], iterations=60),
+    binarize.BinaryCodec(kind="binary", scale=["group"], group_columns=4),
     binarize.BinaryCodec(kind="binary", rank=2, iterations=400),
     binarize.SparseCodec(kind="sparse", mask=binarize.TopColumns(kind="top_columns", share=0.3), values=FLOATS),
     binarize.SparseCodec(kind="sparse", mask=binarize.TopShare(kind="top_share", share=0.1), values=FLOATS),

@@ -1,5 +1,8 @@
 """A packed linear: the torch meaning of a blob, a leaf that never trains, and gradients for its input."""
 
+import copy
+
+import accelerate
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +10,7 @@ from torch import Tensor, nn
 
 from liptt_cli.formats.chain import Chain
 from liptt_cli.formats.grid import Envelope, Grid
+from liptt_cli.kernels.dispatch import TORCH, chosen, exact
 from liptt_cli.layers.packed import PackedLinear
 from liptt_cli.packing.blob import pack
 
@@ -81,6 +85,65 @@ def test_the_plain_linear_means_the_same() -> None:
     linear = module.to_linear(torch.float32)
     assert isinstance(linear, nn.Linear) and linear.weight.shape == (12, 9)
     torch.testing.assert_close(linear(x), module(x))
+
+
+def test_without_gradients_the_kernel_runs_and_means_the_same() -> None:
+    for value in (grid(70, 200), chain(70, 200, rank=40)):
+        module, x = filled(value, torch.arange(70.0)), torch.randn(3, 200, generator=torch.Generator().manual_seed(0))
+        exactly = module(x)
+        with torch.no_grad():
+            by_kernel = module(x)
+            with exact():
+                assert torch.equal(module(x), exactly)
+        assert (by_kernel - exactly).norm() <= 3e-3 * (exactly - module.bias).norm()
+        assert (module.program() is None) == (chosen().name == TORCH)
+
+
+def test_the_layout_of_the_kernel_is_made_once_and_anew_when_the_weight_changes() -> None:
+    module, other = filled(grid(40, 64)), filled(grid(40, 64))
+    first = module.program()
+    assert module.program() is first
+    assert list(module.state_dict()) == ["weight"]
+    other.weight.bitwise_not_()
+    module.load_state_dict(other.state_dict())
+    if first is not None:
+        assert module.program() is not first
+        x = torch.ones(1, 64)
+        torch.testing.assert_close(module.program()(x)[0], module.value().apply(x), rtol=1e-2, atol=1e-2)
+
+
+def test_a_copy_has_a_layout_of_its_own_and_another_weight_gets_another() -> None:
+    module = filled(grid(40, 64))
+    first = module.program()
+    twin = copy.deepcopy(module)
+    assert twin.program() is not first or first is None
+    module.weight = nn.Parameter(module.weight.bitwise_not(), requires_grad=False)
+    assert module.program() is not first or first is None
+
+
+def test_a_module_born_in_inference_mode_runs_too() -> None:
+    with torch.inference_mode():
+        module = filled(grid(40, 64))
+        x = torch.ones(1, 64)
+        torch.testing.assert_close(module(x), module.value().apply(x), rtol=1e-2, atol=1e-2)
+        assert module.program() is module.program()
+
+
+def test_a_move_or_a_cast_drops_the_layout() -> None:
+    module = filled(grid(40, 64))
+    first = module.program()
+    module.to(torch.bfloat16)
+    assert module._program is None
+    assert first is None or module.program() is not first
+    assert module.to("meta").program() is None
+
+
+def test_a_weight_that_is_brought_for_each_call_gets_no_layout() -> None:
+    module = filled(grid(40, 64))
+    accelerate.cpu_offload(module, execution_device="cpu")
+    with torch.no_grad():
+        assert torch.equal(module(torch.ones(1, 64)), grid(40, 64).apply(torch.ones(1, 64)))
+    assert module._program is None
 
 
 def test_the_printout_tells_form_and_bits() -> None:

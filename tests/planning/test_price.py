@@ -40,6 +40,13 @@ def test_a_recipe_without_a_factor_has_one_form(scale: list[str], envelope: Enve
     )
 
 
+@pytest.mark.parametrize(("given", "group"), [({}, 20), ({"group_columns": 8}, 8), ({"group_columns": 32}, 20)])
+def test_groups_of_columns_have_a_scale_in_each_row(given: dict[str, int], group: int):
+    (form,) = ladder(config(codec={"kind": "binary", "scale": ["group"], **given}), (12, 20)).forms
+    assert form == GridForm((12, 20), scale=EnvelopeForm(12, group))
+    assert blob_bytes(form) == 12 * 3 + 12 + 2 * 12 * -(-20 // group)  # codes, padding to 48, scales
+
+
 def test_floats_stay_floats():
     assert ladder(config(), (4, 6)).forms == (DenseForm((4, 6), "float16"),)
     (form,) = ladder(config({"rank": 3}, {"kind": "float", "dtype": "float32"}), (4, 6)).forms
@@ -163,6 +170,12 @@ def test_magnitudes_on_cores_cost_their_formula():
         ({"decompose.factor": {"kind": "tensor_train"}, "binarize.codec": SPARSE}, "use it with factor"),
         ({"binarize.solver": {"kind": "procrustes"}}, "solver procrustes rotates the one bond"),
         ({"binarize.codec": {"kind": "binary", "scale": ["row"], "rank": 2}}, "a magnitude of rank 2 needs scale"),
+        ({"binarize.codec": {"kind": "binary", "scale": ["group", "row"]}}, "leave the others out"),
+        ({"binarize.codec": {"kind": "binary", "scale": ["row"], "group_columns": 64}}, "has groups of columns"),
+        (
+            {"decompose.factor": {"kind": "tensor_train"}, "binarize.codec": {"kind": "binary", "scale": ["group"]}},
+            "scales a weight itself",
+        ),
         (
             {"binarize.residual": [{"factor": {"kind": "tensor_train"}, "codec": BINARY}]},
             "residual.0.factor.rank is auto",

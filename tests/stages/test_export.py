@@ -1,17 +1,13 @@
 """The export: nothing appears before the logits that were read back are those of the model in memory."""
 
-import json
-import os
 import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -21,7 +17,7 @@ from liptt_cli.packing.artifact import verify_files
 from liptt_cli.packing.manifest import read_manifest
 from liptt_cli.packing.overlay import Overlay
 from liptt_cli.packing.section import Origin
-from liptt_cli.stages.export import Export, assembled, export_copy, export_dense, export_packed
+from liptt_cli.stages.export import Export, assembled, export_copy, export_packed
 from liptt_cli.stages.fingerprint import logits_of
 
 ORIGIN = Origin("tiny", None, "sign", "0" * 64)
@@ -79,47 +75,19 @@ def test_an_existing_directory_is_refused_or_replaced(job: Export, tmp_path: Pat
     verify_files(tmp_path / "packed")
 
 
-def test_the_plain_model_needs_no_plug_in_and_gives_close_logits(packed_llama: Path, tmp_path: Path) -> None:
-    facts = export_dense(packed_llama, tmp_path / "plain", shard_bytes=40_000)
-    assert facts["dtype"] == "float32" and facts["largest_difference"] <= facts["allowed_difference"]
-    assert facts["file_bytes"] == sum(path.stat().st_size for path in (tmp_path / "plain").glob("*.safetensors"))
-    config = json.loads((tmp_path / "plain" / "config.json").read_text())
-    assert "quantization_config" not in config and "liptt.json" not in listing(tmp_path / "plain")
-    code = f"""
-import torch
-from transformers import AutoModelForCausalLM
-tokens = torch.arange(10)[None]
-torch.save(AutoModelForCausalLM.from_pretrained({str(tmp_path / "plain")!r})(tokens).logits, {str(tmp_path / "x")!r})
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": ""})
-    model = AutoModelForCausalLM.from_pretrained(packed_llama)
-    torch.testing.assert_close(torch.load(tmp_path / "x"), model(torch.arange(10)[None]).logits, rtol=1e-4, atol=1e-4)
-
-
-def test_the_plain_model_of_a_bfloat16_run_is_in_bfloat16(job: Export, tmp_path: Path) -> None:
-    export_packed(replace(job, origin=replace(ORIGIN, dtype="bfloat16")), tmp_path / "packed")
-    facts = export_dense(tmp_path / "packed", tmp_path / "plain")
-    stored = load_file(tmp_path / "plain" / "model.safetensors")
-    assert facts["dtype"] == "bfloat16"
-    assert stored["model.layers.0.mlp.up_proj.weight"].dtype == torch.bfloat16
-
-
 def test_a_copy_is_the_same_files(packed_llama: Path, tmp_path: Path) -> None:
     export_copy(packed_llama, tmp_path / "copy")
     assert listing(tmp_path / "copy") == listing(packed_llama)
     assert all(path.read_bytes() == (packed_llama / path.name).read_bytes() for path in (tmp_path / "copy").iterdir())
 
 
-@pytest.mark.parametrize("export", [export_copy, export_dense])
-def test_a_corrupt_packed_model_is_not_exported(
-    packed_llama: Path, tmp_path: Path, export: Callable[[Path, Path], object]
-) -> None:
+def test_a_corrupt_packed_model_is_not_copied(packed_llama: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     export_copy(packed_llama, broken)
     data = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(IntegrityError, match=r"model\.safetensors: changed"):
-        export(broken, tmp_path / "out")
+        export_copy(broken, tmp_path / "out")
     assert listing(tmp_path) == ["broken"]
 
 

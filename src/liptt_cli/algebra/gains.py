@@ -41,7 +41,12 @@ def multiplied(value: _Value, gain: float) -> _Value:
 
 
 def absorbed(core: Grid, rows: Float[Tensor, " a"] | None, cols: Float[Tensor, " b"] | None) -> Grid:
-    """Return codes under their envelope times a vector over rows and one over columns, both halves of equal size."""
+    """Return codes under their envelope times a vector over rows and one over columns.
+
+    Of an envelope over both, the halves come out of equal size.
+    """
+    if core.scale is not None and core.scale.cols is None and cols is None:
+        return core if rows is None else replace(core, scale=_by_rows(core.scale, rows))
     if core.scale is None or core.scale.cols is None:
         raise ValueError("only an envelope over rows and columns can take vectors over them")
     left, right = core.scale.rows, core.scale.cols
@@ -51,6 +56,10 @@ def absorbed(core: Grid, rows: Float[Tensor, " a"] | None, cols: Float[Tensor, "
     there = (sizes[0].squeeze(3) > 0) & (sizes[1] > 0)
     share = torch.where(there, (sizes[1] / sizes[0].squeeze(3)).sqrt(), torch.ones_like(sizes[1]))
     return replace(core, scale=Envelope(left * share.unsqueeze(3), right / share, core.scale.group_columns))
+
+
+def _by_rows(scale: Envelope, rows: Float[Tensor, " a"]) -> Envelope:
+    return Envelope(scale.rows * rows.reshape(1, 1, -1, 1), None, scale.group_columns)
 
 
 def _chain(chain: Chain, gain: float) -> Chain:

@@ -15,6 +15,7 @@ from liptt_cli.cli.boundary import exit_status
 from liptt_cli.cli.plan import print_plan
 from liptt_cli.config import LoadedConfig, load_config, render_config
 from liptt_cli.errors import ConfigError, Interrupted, LipttError
+from liptt_cli.exports.preflight import refuse_forms
 from liptt_cli.menu.run import RunConfig
 from liptt_cli.planning.architectures import model_shape
 from liptt_cli.planning.plan import chosen_sites, structure
@@ -134,7 +135,7 @@ def _compress(wanted: _Wanted, *, until: str, as_json: bool) -> None:
     written = wanted.written()
     if wanted.resume is None and written is not None:
         checked = RunConfig.model_validate(written.resolved)
-        _refuse_unaffordable(checked, located(checked, written.origin).path)
+        _refuse_hopeless(checked, located(checked, written.origin).path)
     run = None
     if accelerator.is_main_process:
         run = _opened(wanted, written)
@@ -156,10 +157,16 @@ def _compress(wanted: _Wanted, *, until: str, as_json: bool) -> None:
         run.release()
 
 
-def _refuse_unaffordable(settings: RunConfig, model: Path) -> None:
-    """Plan the run by the headers of the weight files alone: a dial out of reach is refused before a weight is read."""
+def _refuse_hopeless(settings: RunConfig, model: Path) -> None:
+    """Plan the run by the headers of the weight files alone, so that no weight is read for nothing.
+
+    A dial out of reach is refused, and an export that could not hold what the recipe makes of this model.
+    """
+    from liptt_cli.exports.model_check import refuse_model
+
     shape = model_shape(model)
-    structure(settings, shape, chosen_sites(settings, shape))
+    refuse_forms(settings, structure(settings, shape, chosen_sites(settings, shape)).forms)
+    refuse_model(settings, model)
 
 
 def _opened(wanted: _Wanted, written: Written | None) -> RunDirectory:

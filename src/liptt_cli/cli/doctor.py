@@ -51,8 +51,28 @@ def _device() -> dict[str, object]:
         "device": device,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "kernel": "torch reference",
-        "kernel_reason": "this version has no compiled kernel",
+        **_kernel(),
+    }
+
+
+def _kernel() -> dict[str, object]:
+    """Say which kernel runs packed weights on the CPU, and on a GPU if there is one, and why no faster one."""
+    import torch
+
+    from liptt_cli.kernels import native
+    from liptt_cli.kernels.dispatch import chosen
+
+    route = chosen()
+    here = [name for name, supported in native.kernels().items() if supported]
+    on_gpu = {}
+    if torch.cuda.is_available():
+        on_gpu = {"gpu_kernel": chosen("cuda").name, "gpu_kernel_reason": chosen("cuda").reason}
+    return {
+        "kernel": route.name,
+        "kernel_reason": route.reason,
+        "kernels": " ".join(here) or "none compiled",
+        "kernel_threads": native.threads(),
+        **on_gpu,
     }
 
 

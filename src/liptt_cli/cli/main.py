@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from liptt_cli.cli import screen
+from liptt_cli.cli.bench import bench_command
 from liptt_cli.cli.boundary import Boundary
 from liptt_cli.cli.compress import compress_command
 from liptt_cli.cli.doctor import doctor_command
@@ -30,6 +31,7 @@ _COMMANDS = (
     ("inspect", inspect_command, _WORK),
     ("verify", verify_command, _WORK),
     ("generate", generate_command, _WORK),
+    ("bench", bench_command, _WORK),
     ("validate", validate_command, _HELP),
     ("schema", schema_command, _HELP),
     ("methods", methods_command, _HELP),

@@ -10,6 +10,7 @@ from rich.table import Table
 from liptt_cli.cli import screen
 from liptt_cli.config import LoadedConfig, configs_folder, load_config
 from liptt_cli.errors import ConfigError
+from liptt_cli.exports.preflight import refuse_forms
 from liptt_cli.menu.decompose import Knapsack
 from liptt_cli.menu.run import RunConfig
 from liptt_cli.planning.architectures import find_shape
@@ -54,6 +55,7 @@ def print_plan(loaded: LoadedConfig, *, evidence: Path | None = None, as_json: b
     sites = chosen_sites(settings, model)
     found = None if evidence is None else _evidence(evidence, loaded, with_rates(settings, model, sites), sites=sites)
     plan = structure(settings, model, sites, evidence=found)
+    refuse_forms(settings, plan.forms)
     rows = [
         row | {"fit_multiply_additions": fit_multiplications(settings, plan.forms[row["linear"]])}
         for row in plan.rows()

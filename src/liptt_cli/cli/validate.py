@@ -1,6 +1,6 @@
 """`liptt validate FILE...`: every fault of every file, before anything is run."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
@@ -8,6 +8,7 @@ import typer
 from liptt_cli.cli import screen
 from liptt_cli.config import load_config
 from liptt_cli.errors import ConfigError, Fault
+from liptt_cli.exports.preflight import refuse_kind
 
 
 def validate_command(
@@ -38,7 +39,11 @@ def validate_command(
 
 def _faults(file: str, overrides: list[str]) -> list[Fault]:
     try:
-        load_config(file, overrides=overrides)
+        loaded = load_config(file, overrides=overrides)
     except ConfigError as error:
         return list(error.faults)
+    try:
+        refuse_kind(loaded.config)
+    except ConfigError as error:
+        return [replace(fault, file=file) for fault in error.faults]
     return []

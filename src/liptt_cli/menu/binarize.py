@@ -8,6 +8,8 @@ from liptt_cli.menu.base import Count, NotNegative, Options
 from liptt_cli.menu.decompose import Identity, TensorTrain
 from liptt_cli.menu.tuning import Trained, Tuning
 
+GROUP_COLUMNS = 128  # as in GGUF's Q1_0
+
 
 class MetricOptions(Options):
     """What an error costs, by what calibration saw of the inputs."""
@@ -32,9 +34,16 @@ class BinaryCodec(Options):
 
     kind: Literal["binary"]
     scale: Annotated[
-        list[Literal["row", "column", "axes"]],
-        Field(min_length=1, description="row, column or both of a weight; axes: bonds and modes of a core"),
+        list[Literal["row", "column", "axes", "group"]],
+        Field(
+            min_length=1,
+            description="row, column or both of a weight, or alone group: of columns in a row; axes: bonds and modes "
+            "of a core",
+        ),
     ] = ["row", "column"]
+    group_columns: Annotated[
+        Count | None, Field(description="columns that share a scale, where scale is [group]; null: 128 there")
+    ] = None
     iterations: Annotated[Count, Field(description="rounds of the fit of the magnitude")] = 8
     rank: Annotated[Count, Field(description="of the magnitude; above 1 it is kept on each core, rows and columns")] = 1
 
@@ -43,6 +52,19 @@ class BinaryCodec(Options):
         if self.rank > 1 and "axes" not in self.scale and not {"row", "column"} <= set(self.scale):
             raise ValueError(f"rank: a magnitude of rank {self.rank} needs scale: [row, column] or [axes]")
         return self
+
+    @model_validator(mode="after")
+    def _groups_alone(self) -> Self:
+        if "group" in self.scale and len(self.scale) > 1:
+            raise ValueError("scale: group is a scale for each row and group of columns; leave the others out")
+        if self.group_columns is not None and "group" not in self.scale:
+            raise ValueError("group_columns: only scale: [group] has groups of columns")
+        return self
+
+    @property
+    def columns_a_scale(self) -> int | None:
+        """Return how many columns of a row share a scale, None if there are no groups."""
+        return (self.group_columns or GROUP_COLUMNS) if "group" in self.scale else None
 
 
 Score = Annotated[
@@ -134,6 +156,8 @@ class Term(Options):
         if isinstance(self.codec, SparseCodec) and not isinstance(self.factor, Identity):
             raise ValueError("codec sparse keeps entries of the weight itself; use it with factor: {kind: identity}")
         factor = self.factor
+        if isinstance(self.codec, BinaryCodec) and "group" in self.codec.scale and not isinstance(factor, Identity):
+            raise ValueError("codec.scale: [group] scales a weight itself; use it with factor: {kind: identity}")
         bond = isinstance(factor, TensorTrain) and (factor.layout, factor.cores, factor.start) == ("split", 2, "svd")
         if isinstance(self.solver, Procrustes) and not bond:
             raise ValueError(

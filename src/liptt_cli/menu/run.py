@@ -87,8 +87,31 @@ class Evaluate(Options):
 class Export(Options):
     """The export stage."""
 
-    to: list[Literal["liptt", "hf"]] = ["liptt"]
+    to: Annotated[
+        list[Literal["liptt", "hf", "compressed-tensors", "gguf"]],
+        Field(description="packed; plain; two-bit codes for transformers and vLLM; a file for llama.cpp"),
+    ] = ["liptt"]
     shard_bytes: Annotated[Bytes, Field(description='largest weight file, such as "5GB"')] = 5 * 10**9
+    allow_densify: Annotated[
+        bool, Field(description="write as plain numbers what compressed-tensors or gguf cannot hold exactly")
+    ] = False
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None, Field(description="of hf; null: the run's own")
+    ] = None
+    gguf_type: Annotated[
+        Literal["Q1_0", "TQ1_0", "TQ2_0", "Q4_0", "Q8_0", "F16", "BF16", "F32"] | None,
+        Field(description="of compressed linears that it holds exactly; null: the smallest that does"),
+    ] = None
+    gguf_tables: Annotated[
+        Literal["Q8_0", "F16", "BF16", "F32"], Field(description="of embeddings, head and linears left alone")
+    ] = "F16"
+
+    @model_validator(mode="after")
+    def _of_its_targets(self) -> Self:
+        for key, target in (("dtype", "hf"), ("gguf_type", "gguf")):
+            if getattr(self, key) is not None and target not in self.to:
+                raise ValueError(f"{key} is of {target}, which is not in to: [{', '.join(self.to)}]")
+        return self
 
 
 class RunConfig(Options):

@@ -75,6 +75,8 @@ def _single(shape: tuple[int, int], codec: Codec) -> Form:
         part = DenseForm(shape, codec.values.dtype)
         count = share_count(codec.mask.share, columns)
         return sparse_form(shape, whole_columns=isinstance(codec.mask, TopColumns), count=count, part=part)
+    if codec.columns_a_scale is not None:
+        return GridForm(shape, scale=EnvelopeForm(rows, min(codec.columns_a_scale, columns)))
     both = "axes" in codec.scale
     by_row, by_column = both or "row" in codec.scale, both or "column" in codec.scale
     return GridForm(shape, scale=EnvelopeForm(rows if by_row else 1, columns, by_column, codec.rank))

@@ -6,6 +6,7 @@ from typing import Any
 from liptt_cli.evaluation.compare import compare
 from liptt_cli.evaluation.evaluate import Request, evaluate, read_material
 from liptt_cli.evaluation.harness import TaskSettings
+from liptt_cli.kernels.dispatch import exact
 from liptt_cli.models.hub import load_tokenizer
 from liptt_cli.run_directory import write_json
 from liptt_cli.stages.assemble import compressed_model, dense_model
@@ -15,8 +16,9 @@ from liptt_cli.stages.ledger import ledger
 _LONG = frozenset({"window_nats", "scores", "document_names"})
 
 
+@exact()
 def run(job: Job) -> dict[str, Any]:
-    """Return both evaluations, their differences, and the Lipschitz ratios."""
+    """Return both evaluations, their differences, and the Lipschitz ratios, by the torch meaning of the linears."""
     wanted = job.config.evaluate
     if not (wanted.perplexity or wanted.tasks or wanted.lipschitz):
         return {}

@@ -1,10 +1,9 @@
 """Stage 6, export: write the packed model, read it back through transformers, and compare it with the model in memory.
 
-What is written appears only after the logits agreed: bit for bit in float32 for the packed format, within the rounding
-of the dtype for a plain one. The core knows no run directory, so that `liptt export` and tests use it as the run does.
+What is written appears only after the logits agreed, bit for bit in float32. The core knows no run directory, so that
+`liptt export` and tests use it as the run does. The formats of other programs are in elsewhere.py.
 """
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +18,6 @@ from liptt_cli.errors import IntegrityError
 from liptt_cli.models.hub import Source, load_model
 from liptt_cli.models.shards import Shards
 from liptt_cli.packing.artifact import verify_files, write_packed
-from liptt_cli.packing.densified import write_dense
 from liptt_cli.packing.manifest import Manifest
 from liptt_cli.packing.overlay import Overlay
 from liptt_cli.packing.section import Origin
@@ -29,7 +27,6 @@ from liptt_cli.stages.fingerprint import fingerprint, fingerprint_tokens, logits
 
 Logits = Callable[[Int[Tensor, "windows tokens"]], Float[Tensor, "windows tokens vocabulary"]]
 SHARD_BYTES = 5 * 10**9
-DENSE_TOLERANCE_SHARE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 
 
 @dataclass(frozen=True)
@@ -82,41 +79,6 @@ def export_copy(packed: Path, directory: Path, *, replaces: bool = False) -> Man
         return verify_files(partial)
 
 
-def export_dense(
-    packed: Path,
-    directory: Path,
-    *,
-    shard_bytes: int = SHARD_BYTES,
-    replaces: bool = False,
-    trust_remote_code: bool = False,
-) -> dict[str, Any]:
-    """Write a packed model as a plain one that needs no plug-in, and compare their logits.
-
-    Returns:
-        dtype, bytes of the weight files, and the largest difference of a logit beside what was allowed.
-
-    Raises:
-        IntegrityError: if the packed model is corrupt, or the logits differ by more than the dtype's rounding.
-    """
-    verify_files(packed)
-    dtype: str = json.loads((packed / "config.json").read_text(encoding="utf8"))["dtype"]
-    with whole_directory(directory, replace=replaces) as partial:
-        files = write_dense(partial, packed=packed, shard_bytes=shard_bytes)
-        expected, found = (_logits(path, trust_remote_code) for path in (packed, partial))
-        allowed = DENSE_TOLERANCE_SHARE[dtype] * expected.abs().max().item()
-        difference = (found - expected).abs().max().item()
-        if not difference <= allowed:
-            raise IntegrityError(
-                f"{directory}: the plain model's logits are off by {difference:.3g} (allowed: {allowed:.3g})"
-            )
-    return {
-        "dtype": dtype,
-        "file_bytes": sum(written.bytes for name, written in files.items() if name.endswith(".safetensors")),
-        "largest_difference": difference,
-        "allowed_difference": allowed,
-    }
-
-
 def assembled(job: Export) -> nn.Module:
     """Return the source model with the overlay put into it, in float32: the packed model, made without its files."""
     model = load_model(job.source, dtype=torch.float32, trust_remote_code=job.trust_remote_code)
@@ -134,11 +96,6 @@ def _reference(job: Export) -> Logits:
 def _loaded(directory: Path, trust_remote_code: bool) -> Any:
     source = Source(directory, directory.name, None)
     return load_model(source, dtype=torch.float32, trust_remote_code=trust_remote_code)
-
-
-def _logits(directory: Path, trust_remote_code: bool) -> Tensor:
-    model = _loaded(directory, trust_remote_code)
-    return logits_of(model, fingerprint_tokens(_vocabulary(model)))
 
 
 def _vocabulary(model: Any) -> int:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from liptt_cli.errors import IntegrityError
+from liptt_cli.kernels.dispatch import exact
 from liptt_cli.models.hub import Source, load_model
 
 SEED = 0
@@ -38,8 +39,8 @@ def fingerprint_tokens(vocabulary: int) -> Int[Tensor, "windows tokens"]:
 
 
 def logits_of(model: nn.Module, tokens: Int[Tensor, "windows tokens"]) -> Float[Tensor, "windows tokens vocabulary"]:
-    """Return a causal model's logits in float32, on the CPU."""
-    with torch.no_grad():
+    """Return a causal model's logits in float32, on the CPU, by the torch meaning of its linears."""
+    with torch.no_grad(), exact():
         logits: Tensor = model(tokens.to(next(model.parameters()).device)).logits
     return logits.float().cpu()
 

@@ -1,22 +1,23 @@
-"""The export stage of a run: the packed model into `model/`, and a plain one into `model-hf/` if asked for."""
+"""The export stage of a run: the packed model into `model/`, and each other target into `model-<target>/`."""
 
 import hashlib
 import json
 from typing import Any
 
+from liptt_cli.exports.preflight import wishes_of
+from liptt_cli.exports.targets import TARGETS
 from liptt_cli.packing.overlay import Overlay
 from liptt_cli.packing.section import Origin
-from liptt_cli.stages.export import Export, export_dense, export_packed
+from liptt_cli.stages.elsewhere import Elsewhere, export_elsewhere
+from liptt_cli.stages.export import Export, export_packed
 from liptt_cli.stages.job import Job
-
-PACKED, PLAIN = "model", "model-hf"
 
 
 def run(job: Job) -> dict[str, Any]:
     """Export, read back, compare, and return the manifest."""
     wanted = job.config.export
     job.reporter.begin("export", total=len(wanted.to) + ("liptt" not in wanted.to))
-    packed = job.run.path / PACKED
+    packed = job.run.path / TARGETS["liptt"].folder
     export = Export(
         source=job.source,
         overlay=Overlay.read(job.result_files()),
@@ -27,15 +28,16 @@ def run(job: Job) -> dict[str, Any]:
     manifest = export_packed(export, packed, replaces=True).to_json()
     job.reporter.advance(f"{manifest['totals']['file_bytes']:,} bytes, read back with equal logits")
     facts: dict[str, Any] = {"manifest": {key: manifest[key] for key in ("files", "totals", "fingerprint")}}
-    if "hf" in wanted.to:
-        facts["hf"] = export_dense(
-            packed,
-            job.run.path / PLAIN,
-            shard_bytes=wanted.shard_bytes,
-            replaces=True,
-            trust_remote_code=job.config.load.trust_remote_code,
+    facts["elsewhere"] = {}
+    for to in dict.fromkeys(wanted.to):
+        if to == "liptt":
+            continue
+        elsewhere = Elsewhere(
+            packed, to, wishes_of(job.config, to), wanted.shard_bytes, job.config.load.trust_remote_code
         )
-        job.reporter.advance("plain model written, logits compared")
+        record = export_elsewhere(elsewhere, job.run.path / TARGETS[to].folder, replaces=True)
+        facts["elsewhere"][to] = record.to_json()
+        job.reporter.advance(f"{to}: {record.file_bytes:,} bytes, every tensor read back")
     return facts
 
 

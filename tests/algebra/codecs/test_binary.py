@@ -43,3 +43,24 @@ def test_bare_codes_times_the_vectors_are_the_rounded_values(lengths, scaled):
     torch.testing.assert_close(whole, envelope * bare)
     assert bool((bare.abs() == 1).all())
     assert [len(v) for v in fit.vectors] == list(lengths)
+
+
+@pytest.mark.parametrize("weights", [None, normal(8, seed=1).abs()])
+def test_a_scale_a_group_is_the_weighed_mean_of_each_rows_run_of_columns(weights):
+    fit = BinaryCodec(("group",), group_columns=3).fit(VALUES, metric=Metric(cols=weights))
+    grid = fit.round(VALUES)
+    share = torch.ones(8, dtype=VALUES.dtype) if weights is None else weights
+    assert grid.form.scale is not None and grid.form.scale.to_json() == {
+        **{"rank": 1, "rows": 6, "group_columns": 3, "cols": False}
+    }
+    for start in (0, 3, 6):
+        run = slice(start, start + 3)
+        expected = (VALUES[:, run].abs() * share[run]).sum(1, keepdim=True) / share[run].sum() * VALUES[:, run].sign()
+        torch.testing.assert_close(grid.dense(torch.float64)[:, run], expected)
+    assert torch.equal(fit.magnitude, grid.dense(torch.float64).abs())
+
+
+def test_a_group_that_weighs_nothing_has_the_plain_mean():
+    cols = torch.tensor([1.0, 1, 1, 1, 1, 1, 0, 0], dtype=VALUES.dtype)
+    fit = BinaryCodec(("group",), group_columns=3).fit(VALUES, metric=Metric(cols=cols))
+    torch.testing.assert_close(fit.magnitude[:, 6], VALUES[:, 6:].abs().mean(1))

@@ -23,6 +23,6 @@ def test_plain_numbers_have_none():
     assert chain.scales == (None, None)
 
 
-def test_groups_are_not_known_here():
-    with pytest.raises(ValueError, match="one group of columns"):
-        IdentityFactor().start(WEIGHT, form=GridForm((4, 6), scale=EnvelopeForm(4, 3)), generator=seeded())
+def test_a_scale_a_group_is_one_of_the_rows_to_the_chain():
+    chain = IdentityFactor().start(WEIGHT, form=GridForm((4, 6), scale=EnvelopeForm(4, 3)), generator=seeded())
+    assert [scale is not None for scale in chain.scales] == [True, False]

@@ -83,18 +83,52 @@ class EnvelopeFit:
 
 
 @dataclass(frozen=True)
-class BinaryCodec:
-    """Signs, scaled by row, by column or both (`axes` is both on a plain weight)."""
+class GroupFit:
+    """A magnitude for each row and group of columns, which stays with the codes."""
 
-    scale: Sequence[Literal["row", "column", "axes"]] = ("row", "column")
+    rows: Float[Tensor, "a groups"]
+    group_columns: int
+    lengths: tuple[int, int, int, int]
+
+    @property
+    def vectors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return ones: a chain takes nothing over."""
+        left, out, into, right = (self.rows.new_ones(length) for length in self.lengths)
+        return left, out, into, right
+
+    @property
+    def magnitude(self) -> Tensor:
+        """Return the scale of each entry."""
+        return self.rows.repeat_interleave(self.group_columns, dim=1)[:, : self.lengths[2]]
+
+    def round(self, values: Float[Tensor, "a b"]) -> Grid:
+        """Return the signs of the values under the magnitude."""
+        return Grid(nearest(values, "sign").unsqueeze(0), Envelope(self.rows[None, None], None, self.group_columns))
+
+    def bare(self, values: Float[Tensor, "a b"]) -> Grid:
+        """Return the same."""
+        return self.round(values)
+
+
+@dataclass(frozen=True)
+class BinaryCodec:
+    """Signs, scaled by row, by column or both (`axes` is both on a plain weight), or by row and group of columns."""
+
+    scale: Sequence[Literal["row", "column", "axes", "group"]] = ("row", "column")
     iterations: int = 8
     rank: int = 1
+    group_columns: int | None = None
     exact: bool = False
 
-    def fit(self, values: Float[Tensor, "a b"], *, metric: Metric, axes: Axes | None = None) -> BinaryFit | EnvelopeFit:
+    def fit(
+        self, values: Float[Tensor, "a b"], *, metric: Metric, axes: Axes | None = None
+    ) -> BinaryFit | EnvelopeFit | GroupFit:
         """Return the magnitude; on a core, the axes say which vectors it has, not `scale`."""
         axes = axes or self._plain(values)
         rows, cols = (None if m is None else diagonal(m) for m in (metric.rows, metric.cols))
+        if self.group_columns is not None:
+            group = min(self.group_columns, values.shape[1])
+            return GroupFit(_group_means(values.abs(), cols, group), group, axes.lengths)
         if self.rank > 1:
             envelope = nonnegative(values.abs(), rank=self.rank, iterations=self.iterations, weights=(rows, cols))
             return EnvelopeFit(*envelope, axes.lengths)
@@ -109,3 +143,16 @@ class BinaryCodec:
         both = "axes" in self.scale
         rows, columns = values.shape
         return Axes((1, rows, columns, 1), (False, both or "row" in self.scale, both or "column" in self.scale, False))
+
+
+def _group_means(
+    sizes: Float[Tensor, "a b"], weights: Float[Tensor, " b"] | None, group: int
+) -> Float[Tensor, "a groups"]:
+    """Return the mean of each row and group of columns, weighed: the least-squares scale of fixed signs."""
+    pad = (0, -sizes.shape[1] % group)
+    even = torch.nn.functional.pad(sizes.new_ones(sizes.shape[1]), pad).unflatten(0, (-1, group))
+    shares = even if weights is None else torch.nn.functional.pad(weights, pad).unflatten(0, (-1, group))
+    shares = torch.where(shares.sum(1, keepdim=True) > 0, shares, even)
+    parts = torch.nn.functional.pad(sizes, pad).unflatten(1, (-1, group))
+    means: Tensor = (parts * shares).sum(2) / shares.sum(1)
+    return means

@@ -22,8 +22,6 @@ class IdentityFactor:
         by_row = by_column = False
         if isinstance(form, GridForm) and form.scale is not None:
             by_row, by_column = form.scale.rows > 1, form.scale.cols
-            if form.scale.group_columns < columns:
-                raise ValueError(f"no factor for an envelope of {form.scale}: one group of columns is known")
             by_row = by_row or not by_column
         scales = (target.new_ones(rows) if by_row else None, target.new_ones(columns) if by_column else None)
         return Chain((Dense(target, "float32"),), scales, (rows, columns), (rows,), (columns,))
