@@ -19,8 +19,8 @@ MISSING = "missing"
 _PICTURE = "![Excess nats over dense against honest bits]({})"
 _QUESTION = f"Is LipTT's excess at most {TARGET_SHARE:.0%} of that of the better baseline of equal or more bits?"
 _SPEED = (
-    "Speed (`python benchmarks/matmul.py`, `decode.py`; ratios within one run, against dense in its quicker dtype). The "
-    "whole model is a synthetic Llama of 411M linear weights; its dense side is transformers as it is:"
+    "Speed (`python benchmarks/matmul.py`, `decode.py`; ratios within one run, against dense in its quicker dtype). "
+    "The whole model is a synthetic Llama of 411M linear weights; its dense side is transformers as it is:"
 )
 _RIVAL_QUESTION = "Is LipTT ahead of the best rival (beyond two paired standard errors)?"
 
