@@ -17,7 +17,7 @@ def test_lost_codes_are_refused_with_what_would_do_unless_allowed(name: str) -> 
     said = str(refused.value)
     assert f"{name} cannot hold the compressed linears exactly" in said
     assert "1 of 3 linears, such as a.self_attn.k_proj: a chain, not one matrix of signs" in said
-    assert "--allow-densify" in said and "binarize.codec.scale=[group]" in said
+    assert "--allow-densify" in said and "--config methods/sign-onestep" in said
     allowed = carried_by(name, MIXED, Wishes(allow_densify=True))
     assert allowed["a.self_attn.k_proj"].kind == "densified" and allowed["a.mlp.down_proj"].kind == "exact"
     assert (allowed["a.self_attn.q_proj"].kind == "exact") == (name == "gguf")

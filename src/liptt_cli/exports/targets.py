@@ -117,6 +117,5 @@ def _refusal(name: Name, lost: Mapping[str, Carried], count: int) -> str:
     return (
         f"{name} cannot hold the compressed linears exactly: {'; '.join(told)}. Allow it (--allow-densify, or "
         f"export.allow_densify: true), and they are written as {', '.join(written)}, much larger. Or compress to what "
-        f"{name} holds, signs with a scale for each 128 columns of a row: --config methods/sign --set "
-        "binarize.codec.scale=[group]"
+        f"{name} holds, signs with a scale for each 128 columns of a row: --config methods/sign-onestep"
     )
