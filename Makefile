@@ -8,7 +8,7 @@ RUN := .venv/.run-$(VERSION)
 DEV := .venv/.dev-$(VERSION)
 KERNELS := hatch_build.py $(wildcard src/liptt_cli/kernels/c/*)
 
-.PHONY: check fix test test-all bench bench-all demo tables
+.PHONY: check fix test test-all bench bench-all speed demo tables
 
 demo: $(RUN) ## the promise, kept on this machine
 	scripts/demo.sh
@@ -30,8 +30,12 @@ test: $(DEV) ## what a change must pass, at most 8 minutes on 2 cores
 test-all: $(DEV) ## every test that this machine can run
 	$(BIN)/python -m pytest -q -n 2
 
-bench: $(DEV) ## the first rows, cell by cell, resumable, into benchmarks/results; under an hour on 2 free cores
+bench: speed ## the first rows, cell by cell, resumable, into benchmarks/results; about an hour on 2 free cores
 	$(BIN)/python benchmarks/run.py --core
+
+speed: $(DEV) ## one linear, and a whole model, beside torch and llama.cpp; minutes, 3 GB of disk; needs the compiled kernels
+	$(BIN)/python benchmarks/matmul.py
+	$(BIN)/python benchmarks/decode.py
 
 bench-all: $(DEV) ## every row: rivals, more budgets, what each piece is worth; hours
 	$(BIN)/python benchmarks/run.py
