@@ -136,6 +136,10 @@ class Variant:
 
 VARIANTS: Mapping[str, Variant] = {
     "no-lipschitz": Variant("without the Lipschitz term", ("finetune.objectives.2.weight=0.0",)),
+    "directional": Variant(
+        "gain along the teacher's worst direction, weight 0.1",
+        ("finetune.objectives.2.estimator=directional", "finetune.objectives.2.weight=0.1"),
+    ),
     "diagonal": Variant("diagonal metric", ("binarize.metric.cols=diagonal",)),
     "uniform": Variant("uniform split of the bits", ("decompose.allocator={kind: uniform}",)),
     "no-hidden": Variant("without the hidden states", ("finetune.objectives.1.weight=0.0",)),
