@@ -28,35 +28,35 @@ def table(results: Path, cells: Sequence[Cell]) -> Iterator[str]:
         yield ""
 
 
-def answers(results: Path, cells: Sequence[Cell]) -> Iterator[str]:
-    """Yield a line a term: in how many comparisons with no term it is better, worse or a tie, and the extremes.
+def answers(results: Path, cells: Sequence[Cell], *, extremes: bool = True) -> Iterator[str]:
+    """Yield a line a term and corpus: in how many comparisons with no term it is better, worse or a tie.
 
-    A comparison is one situation, disturbance and corpus; better or worse is beyond two paired standard errors.
+    A comparison is one situation and disturbance; better or worse is beyond two paired standard errors.
     """
     found = _read(results, cells)
-    for term in dict.fromkeys(cell.term for cell in found if cell.term != _NONE):
-        pairs = dict(_compared(found, term))
+    for term, corpus in product(dict.fromkeys(cell.term for cell in found if cell.term != _NONE), _corpora(found)):
+        pairs = dict(_compared(found, term, corpus))
         if not pairs:
             continue
         better = sum(1 for gap, error in pairs.values() if gap < -2 * error)
         worse = sum(1 for gap, error in pairs.values() if gap > 2 * error)
-        least, most = (pick(pairs, key=lambda place: pairs[place][0]) for pick in (min, max))
-        seeds = len({cell.seed for cell in found if cell.term == term})
-        yield (
-            f"{term}, {seeds} seed{'s' if seeds > 1 else ''}: of {len(pairs)} comparisons better in {better}, worse in "
-            f"{worse}, a tie in {len(pairs) - better - worse}; from {pairs[least][0]:+.3f} ± {pairs[least][1]:.3f} "
-            f"({least}) to {pairs[most][0]:+.3f} ± {pairs[most][1]:.3f} ({most})"
-        )
+        told = f"{term} on {corpus}: better in {better} of {len(pairs)}, worse in {worse}"
+        yield f"{told}; {_ends(pairs)}" if extremes else told
 
 
-def _compared(found: Mapping[Cell, Any], term: str) -> Iterator[tuple[str, tuple[float, float]]]:
+def _ends(pairs: Mapping[str, tuple[float, float]]) -> str:
+    """Return the least and the largest difference, and where."""
+    ends = [pick(pairs, key=lambda place: pairs[place][0]) for pick in (min, max)]
+    return "from {} to {}".format(*(f"{pairs[end][0]:+.3f} ± {pairs[end][1]:.3f} ({end})" for end in ends))
+
+
+def _compared(found: Mapping[Cell, Any], term: str, corpus: str) -> Iterator[tuple[str, tuple[float, float]]]:
     """Yield each comparison of a term with none: where, the paired difference and its standard error."""
-    for situation in dict.fromkeys(cell.situation for cell in found):
+    for situation, name in product(dict.fromkeys(cell.situation for cell in found), DISTURBANCES):
         rows = _seeds(found, situation, term)
-        for corpus, name in product(_corpora(found), DISTURBANCES):
-            gap = _gap(rows, _beside(found, situation, rows), name, corpus=corpus)
-            if gap is not None:
-                yield f"{situation}, {name}, {corpus}", gap
+        gap = _gap(rows, _beside(found, situation, rows), name, corpus=corpus)
+        if gap is not None:
+            yield f"{situation}, {name}", gap
 
 
 def _read(results: Path, cells: Sequence[Cell]) -> dict[Cell, Any]:

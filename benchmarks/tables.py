@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cells import DENSE, METHODS, Cell, Group, all_cells, trials
-from experiments import lipschitz_line, lipschitz_section, normalised_section, speed_table
+from experiments import lipschitz_line, lipschitz_section, normalised_section, speed_section, speed_summary
 from markdown_table import markdown
 from rows import CORPORA, TARGET_SHARE, Duel, Row, Verdict, duels, in_bits, read_rows, verdicts
 from setting import held_out_nats, read_result
@@ -18,10 +18,6 @@ _SHORT_BUDGETS = (2.0, 1.0, 0.55, 0.3)
 MISSING = "missing"
 _PICTURE = "![Excess nats over dense against honest bits]({})"
 _QUESTION = f"Is LipTT's excess at most {TARGET_SHARE:.0%} of that of the better baseline of equal or more bits?"
-_SPEED = (
-    "Speed (`python benchmarks/matmul.py`, `decode.py`; ratios within one run, against dense in its quicker dtype). "
-    "The whole model is a synthetic Llama of 411M linear weights; its dense side is transformers as it is:"
-)
 _RIVAL_QUESTION = "Is LipTT ahead of the best rival (beyond two paired standard errors)?"
 
 
@@ -35,8 +31,8 @@ def short_table(results: Path) -> str:
     answer = lipschitz_line(results / "lipschitz")
     for line in (_summary(verdicts(rows)), _outcomes(duels(read_rows(results, "reference"))), answer):
         short += ["", line] if line else []
-    speed = speed_table(results)
-    return "\n".join([*short, *(["", _SPEED, "", *speed] if speed else [])])
+    speed = speed_summary(results)
+    return "\n".join([*short, *(["", *speed] if speed else [])])
 
 
 def long_text(results: Path) -> str:
@@ -58,7 +54,7 @@ def long_text(results: Path) -> str:
         lines += _section("The Lipschitz term", _gains(rows))
         lines += _section("Seconds of each stage", _stages(rows))
     lines += lipschitz_section(results / "lipschitz")
-    lines += normalised_section(results / "normalised-cores" / "normalised-cores.json")
+    lines += normalised_section(results / "normalised-cores" / "normalised-cores.json") + speed_section(results)
     return "\n".join([*lines, *_provenance(results)]).rstrip() + "\n"
 
 

@@ -28,8 +28,9 @@ def test_each_comparison_is_better_worse_or_a_tie(tmp_path: Path):
     write(tmp_path, NONE, {})
     write(tmp_path, TERM, {"8-bit": -0.02, "4-bit": -0.05, "noise": 0.03})
     (line,) = answers(tmp_path, [NONE, TERM])
-    assert "retention.two.0.1, 1 seed: of 4 comparisons better in 2, worse in 1, a tie in 1" in line
-    assert "from -0.050" in line and "(good-x1-d100, 4-bit, valid)" in line and "to +0.030" in line
+    assert line.startswith("retention.two.0.1 on valid: better in 2 of 4, worse in 1; from -0.050")
+    assert "(good-x1-d100, 4-bit)" in line and "to +0.030" in line
+    assert list(answers(tmp_path, [NONE, TERM], extremes=False)) == [line.partition(";")[0]]
 
 
 def test_the_table_shows_excess_without_a_term_and_differences_with_one(tmp_path: Path):
