@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cells import DENSE, METHODS, Cell, Group, all_cells, trials
-from experiments import lipschitz_line, lipschitz_section, normalised_section, speed_section, speed_summary
+from experiments import (
+    lipschitz_line,
+    lipschitz_section,
+    normalised_line,
+    normalised_section,
+    speed_section,
+    speed_summary,
+)
 from markdown_table import markdown
 from rows import CORPORA, TARGET_SHARE, Duel, Row, Verdict, duels, in_bits, read_rows, verdicts
 from setting import held_out_nats, read_result
@@ -29,7 +36,8 @@ def short_table(results: Path) -> str:
     head = f"Excess nats a token over dense on the reference model, {' / '.join(CORPORA['reference'])}:"
     short = [head, "", *_by_budget(rows), "", *_notes(rows), "", _PICTURE.format("benchmarks/results/excess.svg")]
     answer = lipschitz_line(results / "lipschitz")
-    for line in (_summary(verdicts(rows)), _outcomes(duels(read_rows(results, "reference"))), answer):
+    without = normalised_line(results / "normalised-cores" / "normalised-cores.json")
+    for line in (_summary(verdicts(rows)), _outcomes(duels(read_rows(results, "reference"))), answer, without):
         short += ["", line] if line else []
     speed = speed_summary(results)
     return "\n".join([*short, *(["", *speed] if speed else [])])
