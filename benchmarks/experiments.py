@@ -8,6 +8,7 @@ from typing import Any
 from lipschitz_cells import all_cells as lipschitz_cells
 from lipschitz_table import answers, table
 from markdown_table import markdown
+from rows import in_bits
 
 _SEEDS = (0, 1, 2)
 _SPEED = (
@@ -73,7 +74,7 @@ def normalised_line(path: Path) -> str:
     rows = json.loads(path.read_text(encoding="utf8"))["rows"]
     plain = {row["bits"]: row["excess"] for row in rows if row["norm"] == "none"}
     told = [
-        f"{row['norm']} at {row['bits']:g} bits {row['extra_bytes'] / row['payload_bytes']:+.0%} bytes and "
+        f"{row['norm']} at {in_bits(row['bits'])} {row['extra_bytes'] / row['payload_bytes']:+.0%} bytes and "
         f"{row['excess'] - plain[row['bits']]:+.2f} nats"
         for row in rows
         if row["norm"] != "none"
