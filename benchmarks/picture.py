@@ -14,6 +14,7 @@ from rows import CORPORA, Row
 
 METHODS: Mapping[str, tuple[str, str, str]] = {
     "sign": ("#8a6100", "#f0b840", "square"),
+    "sign-onestep": ("#c2571a", "#ffab73", "pole"),
     "tt-svd-sign": ("#b3261e", "#ff8a80", "diamond"),
     "dbf": ("#7a3e9d", "#d0a6f0", "cross"),
     "nanoquant": ("#a8326f", "#ff9ccd", "hexagon"),
@@ -128,6 +129,7 @@ def _mark(kind: str, name: str, x: float, y: float) -> str:
         "triangle": [(0, -5.5), (5, 4), (-5, 4)],
         "down": [(0, 5.5), (5, -4), (-5, -4)],
         "hexagon": [(-5, 0), (-2.5, -4.5), (2.5, -4.5), (5, 0), (2.5, 4.5), (-2.5, 4.5)],
+        "pole": [(-2.5, -6), (2.5, -6), (2.5, 6), (-2.5, 6)],
         "bar": [(-6, -2.5), (6, -2.5), (6, 2.5), (-6, 2.5)],
         "cross": [(-1.5, -5), (1.5, -5), (1.5, -1.5), (5, -1.5), (5, 1.5), (1.5, 1.5), (1.5, 5), (-1.5, 5)]
         + [(-1.5, 1.5), (-5, 1.5), (-5, -1.5), (-1.5, -1.5)],
