@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lipschitz_cells import all_cells as lipschitz_cells
-from lipschitz_table import answers, table
+from lipschitz_table import answers, table, window_counts
 from markdown_table import markdown
 from rows import in_bits
 
@@ -36,7 +36,7 @@ def lipschitz_section(results: Path) -> list[str]:
     situation = (
         "A situation: good (ADMM) or naive (TT-SVD, then signs) start, the recipe's rates or four times them, all or a "
         "tenth of the calibration windows. Without a term: excess nats over dense; with one: paired difference from "
-        "none."
+        f"none. Evaluated on {' or '.join(map(str, window_counts(results, cells)))} windows of each corpus."
     )
     return ["## The Lipschitz question", "", *lines, "", situation, "", *table(results, cells)]
 

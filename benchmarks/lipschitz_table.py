@@ -50,6 +50,13 @@ def _ends(pairs: Mapping[str, tuple[float, float]]) -> str:
     return "from {} to {}".format(*(f"{pairs[end][0]:+.3f} ± {pairs[end][1]:.3f} ({end})" for end in ends))
 
 
+def window_counts(results: Path, cells: Sequence[Cell]) -> list[int]:
+    """Return over how many windows a corpus was measured; one number, if all cells had the same."""
+    done = [row for row in _read(results, cells).values() if row["status"] == "ok"]
+    found = [each for row in done for corpora in row["excess"].values() for each in corpora.values()]
+    return sorted({len(each["excess_windows"].split()) for each in found})
+
+
 def _compared(found: Mapping[Cell, Any], term: str, corpus: str) -> Iterator[tuple[str, tuple[float, float]]]:
     """Yield each comparison of a term with none: where, the paired difference and its standard error."""
     for situation, name in product(dict.fromkeys(cell.situation for cell in found), DISTURBANCES):

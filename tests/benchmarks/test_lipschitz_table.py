@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lipschitz_cells import DISTURBANCES, Cell
-from lipschitz_table import answers, table
+from lipschitz_table import answers, table, window_counts
 
 NONE, TERM = Cell("good", 1, 100, "none", 0), Cell("good", 1, 100, "retention.two.0.1", 0)
 
@@ -38,6 +38,7 @@ def test_the_table_shows_excess_without_a_term_and_differences_with_one(tmp_path
     write(tmp_path, TERM, {"noise": 0.4})
     lines = list(table(tmp_path, [NONE, TERM]))
     assert lines[0].startswith("| valid | term | plain |")
+    assert window_counts(tmp_path, [NONE, TERM]) == [40]
     assert "| 0.901 | 1.20 | 0 |" in lines[2] and "| none |" in lines[2]
     assert "| -0.1000 ± 0.0000 | 1.20 | 0 |" in lines[3]
 

@@ -8,7 +8,7 @@ from liptt_cli.forms.leaves import GridForm
 from liptt_cli.kernels import dispatch, native
 from liptt_cli.kernels.dispatch import VARIABLE, Route, chosen, describe, exact
 
-ALL = {"avx512": True, "avx512-fast": True, "avx2": True, "avx2-fast": True, "portable": True}
+ALL = {"avx512": True, "avx2-fast": True, "avx2": True, "portable": True}
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_the_quickest_that_is_accurate(processor):
 
 
 def test_a_processor_that_lacks_something_is_told_so(processor):
-    processor(ALL | {"avx512": False, "avx512-fast": False})
+    processor(ALL | {"avx512": False})
     assert chosen() == Route("avx2", "this processor has no avx512")
     processor(dict.fromkeys(ALL, False) | {"portable": True})
     assert chosen() == Route("portable", "this processor has no avx512, no avx2")
@@ -43,7 +43,7 @@ def test_without_the_extension_torch_runs_and_says_why(processor):
     assert describe(GridForm((8, 8))) == chosen()
 
 
-@pytest.mark.parametrize(("wanted", "name"), [("fast", "avx512-fast"), ("avx2", "avx2"), ("torch", "torch")])
+@pytest.mark.parametrize(("wanted", "name"), [("fast", "avx512"), ("avx2", "avx2"), ("torch", "torch")])
 def test_the_environment_chooses(processor, monkeypatch: pytest.MonkeyPatch, wanted: str, name: str):
     processor(ALL)
     monkeypatch.setenv(VARIABLE, wanted)
@@ -51,10 +51,16 @@ def test_the_environment_chooses(processor, monkeypatch: pytest.MonkeyPatch, wan
     assert f"{VARIABLE}={wanted}" in chosen().reason
 
 
+def test_fast_is_the_table_of_7_bits_where_nothing_exact_is_quicker(processor, monkeypatch: pytest.MonkeyPatch):
+    processor(ALL | {"avx512": False})
+    monkeypatch.setenv(VARIABLE, "fast")
+    assert chosen() == Route("avx2-fast", f"{VARIABLE}=fast: 7-bit tables")
+
+
 @pytest.mark.parametrize(
     ("kernels", "wanted", "reason"),
     [
-        (ALL | {"avx512": False}, "avx512", "cannot run it; it may be one of auto, torch, avx512-fast, avx2"),
+        (ALL | {"avx512": False}, "avx512", "cannot run it; it may be one of auto, torch, avx2-fast, avx2"),
         (ALL, "avx1024", "no such kernel"),
         ({"portable": True}, "fast", "no such kernel"),
         ({}, "avx2", "not compiled"),

@@ -1,8 +1,8 @@
 """Which kernel runs here, and why not a faster one.
 
 `LIPTT_KERNEL` chooses: `auto` (the default) takes the quickest that is as accurate as bfloat16 inputs, `fast` the
-quickest of all (7-bit tables, an error of 1 to 2 %), `torch` the torch meaning, any other name that very kernel. On
-CUDA devices `fast` reads inputs of 8 bits, and the names of the processor's kernels mean `auto`.
+quickest of all (tables of 7 bits included, an error of 1 to 2 %), `torch` the torch meaning, any other name that very
+kernel. On CUDA devices `fast` reads inputs of 8 bits, and the names of the processor's kernels mean `auto`.
 """
 
 import os
@@ -72,9 +72,9 @@ def _choose(wanted: str) -> Route:
         return Route(wanted, f"{VARIABLE}={wanted}")
     if wanted == "auto":
         return _quickest([name for name in there if not name.endswith(native.FAST)])
-    found = [name for name in there if name.endswith(native.FAST)]
-    if wanted == "fast" and found:
-        return Route(found[0], f"{VARIABLE}=fast: 7-bit tables")
+    if wanted == "fast" and any(name.endswith(native.FAST) for name in there):
+        told = "7-bit tables" if there[0].endswith(native.FAST) else "the exact one is the quickest here"
+        return Route(there[0], f"{VARIABLE}=fast: {told}")
     reason = native.ABSENT or ("this processor cannot run it" if wanted in native.kernels() else "no such kernel")
     raise ConfigError(f"{VARIABLE}={wanted}: {reason}; it may be one of {', '.join(['auto', TORCH, *there])}")
 

@@ -11,7 +11,7 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-from liptt_cli.kernels.triton_signs import FIELDS, next_plane, write
+from liptt_cli.kernels.triton_signs import FIELDS, next_plane, own_place, write
 
 
 @no_type_check
@@ -51,9 +51,7 @@ def few_tokens(
     SCALES: tl.constexpr, ASSEMBLY: tl.constexpr,
 ):  # fmt: skip
     """Multiply ROWS rows with TOKENS rounded tokens; each of SLICES groups of warps takes every SLICES-th tile."""
-    entry = table + tl.program_id(0) // (BLOCK // ROWS) * FIELDS
-    row = tl.program_id(0) % (BLOCK // ROWS) * ROWS + tl.arange(0, ROWS)
-    token = tl.program_id(2) * TOKENS + tl.arange(0, TOKENS)
+    entry, row, token = own_place(table, BLOCK, ROWS, TOKENS)
     column = tl.arange(0, PLANE)
     tiles, padded_rows = tl.load(entry + 1), tl.load(entry + 4)
     first = tl.multiple_of(tl.load(entry + 2), 32)

@@ -30,9 +30,7 @@ def few_tokens(
     PARTS: tl.constexpr, ASSEMBLY: tl.constexpr,
 ):  # fmt: skip
     """Multiply ROWS rows with TOKENS tokens; each of SLICES groups of warps takes every SLICES-th tile."""
-    entry = table + tl.program_id(0) // (BLOCK // ROWS) * FIELDS
-    row = tl.program_id(0) % (BLOCK // ROWS) * ROWS + tl.arange(0, ROWS)
-    token = tl.program_id(2) * TOKENS + tl.arange(0, TOKENS)
+    entry, row, token = own_place(table, BLOCK, ROWS, TOKENS)
     column = tl.arange(0, PLANE)
     tiles, padded_rows = tl.load(entry + 1), tl.load(entry + 4)
     codes += tl.load(entry).to(tl.int64) * BLOCK * PLANE
@@ -75,9 +73,7 @@ def many_tokens(
     PARTS: tl.constexpr, ASSEMBLY: tl.constexpr,
 ):  # fmt: skip
     """Multiply ROWS rows with TOKENS tokens; all warps read the same inputs."""
-    entry = table + tl.program_id(0) // (BLOCK // ROWS) * FIELDS
-    row = tl.program_id(0) % (BLOCK // ROWS) * ROWS + tl.arange(0, ROWS)
-    token = tl.program_id(2) * TOKENS + tl.arange(0, TOKENS)
+    entry, row, token = own_place(table, BLOCK, ROWS, TOKENS)
     column = tl.arange(0, PLANE)
     tiles, padded_rows = tl.load(entry + 1), tl.load(entry + 4)
     codes += tl.load(entry).to(tl.int64) * BLOCK * PLANE
@@ -101,6 +97,16 @@ def many_tokens(
     if SCALES == 1:
         total = total * tl.load(scales).to(tl.float32)[:, None]
     write(out, total, entry, row, token, tokens, width, ASSEMBLY)
+
+
+@no_type_check
+@triton.jit
+def own_place(table, BLOCK: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr):
+    """Return this program's entry in the table, its rows within the block of that, and its tokens."""
+    entry = table + tl.program_id(0) // (BLOCK // ROWS) * FIELDS
+    row = tl.program_id(0) % (BLOCK // ROWS) * ROWS + tl.arange(0, ROWS)
+    token = tl.program_id(2) * TOKENS + tl.arange(0, TOKENS)
+    return entry, row, token
 
 
 @no_type_check

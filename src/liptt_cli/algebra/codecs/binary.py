@@ -10,6 +10,7 @@ double binary factors (Fujitsu 2025, arXiv:2512.24545, take |truncated SVD|; her
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import torch
@@ -55,55 +56,25 @@ class BinaryFit:
 
 @dataclass(frozen=True)
 class EnvelopeFit:
-    """A magnitude of rank l over rows (l, a) and columns (l, b), which stays with the codes."""
+    """A magnitude that stays with the codes: of rank l over rows and columns, or one for each row and group."""
 
-    rows: Float[Tensor, "rank a"]
-    cols: Float[Tensor, "rank b"]
+    envelope: Envelope
     lengths: tuple[int, int, int, int]
 
     @property
     def vectors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return ones: a chain takes nothing over."""
-        left, out, into, right = (self.rows.new_ones(length) for length in self.lengths)
+        left, out, into, right = (self.envelope.rows.new_ones(length) for length in self.lengths)
         return left, out, into, right
 
     @property
     def magnitude(self) -> Tensor:
         """Return the scale of each entry."""
-        return self.rows.T @ self.cols
+        return self.envelope.over(prod(self.lengths[2:]), self.envelope.rows.dtype)[0]
 
     def round(self, values: Float[Tensor, "a b"]) -> Grid:
         """Return the signs of the values under the magnitude."""
-        scale = Envelope(self.rows.unsqueeze(0).unsqueeze(3), self.cols.unsqueeze(0), values.shape[1])
-        return Grid(nearest(values, "sign").unsqueeze(0), scale)
-
-    def bare(self, values: Float[Tensor, "a b"]) -> Grid:
-        """Return the same."""
-        return self.round(values)
-
-
-@dataclass(frozen=True)
-class GroupFit:
-    """A magnitude for each row and group of columns, which stays with the codes."""
-
-    rows: Float[Tensor, "a groups"]
-    group_columns: int
-    lengths: tuple[int, int, int, int]
-
-    @property
-    def vectors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return ones: a chain takes nothing over."""
-        left, out, into, right = (self.rows.new_ones(length) for length in self.lengths)
-        return left, out, into, right
-
-    @property
-    def magnitude(self) -> Tensor:
-        """Return the scale of each entry."""
-        return self.rows.repeat_interleave(self.group_columns, dim=1)[:, : self.lengths[2]]
-
-    def round(self, values: Float[Tensor, "a b"]) -> Grid:
-        """Return the signs of the values under the magnitude."""
-        return Grid(nearest(values, "sign").unsqueeze(0), Envelope(self.rows[None, None], None, self.group_columns))
+        return Grid(nearest(values, "sign").unsqueeze(0), self.envelope)
 
     def bare(self, values: Float[Tensor, "a b"]) -> Grid:
         """Return the same."""
@@ -120,18 +91,18 @@ class BinaryCodec:
     group_columns: int | None = None
     exact: bool = False
 
-    def fit(
-        self, values: Float[Tensor, "a b"], *, metric: Metric, axes: Axes | None = None
-    ) -> BinaryFit | EnvelopeFit | GroupFit:
+    def fit(self, values: Float[Tensor, "a b"], *, metric: Metric, axes: Axes | None = None) -> BinaryFit | EnvelopeFit:
         """Return the magnitude; on a core, the axes say which vectors it has, not `scale`."""
         axes = axes or self._plain(values)
         rows, cols = (None if m is None else diagonal(m) for m in (metric.rows, metric.cols))
         if self.group_columns is not None:
             group = min(self.group_columns, values.shape[1])
-            return GroupFit(_group_means(values.abs(), cols, group), group, axes.lengths)
+            means = _group_means(values.abs(), cols, group)
+            return EnvelopeFit(Envelope(means[None, None], None, group), axes.lengths)
         if self.rank > 1:
-            envelope = nonnegative(values.abs(), rank=self.rank, iterations=self.iterations, weights=(rows, cols))
-            return EnvelopeFit(*envelope, axes.lengths)
+            left, right = nonnegative(values.abs(), rank=self.rank, iterations=self.iterations, weights=(rows, cols))
+            envelope = Envelope(left.unsqueeze(0).unsqueeze(3), right.unsqueeze(0), values.shape[1])
+            return EnvelopeFit(envelope, axes.lengths)
         weights = (None, rows, cols, None) if axes.lengths[0] == axes.lengths[3] == 1 else None
         left, out, into, right = rank_one(
             values.abs().reshape(axes.lengths), free=axes.scaled, iterations=self.iterations, weights=weights

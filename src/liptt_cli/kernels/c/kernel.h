@@ -31,7 +31,7 @@ extern const Kernel PORTABLE_KERNEL;
 
 #if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
 #define LIPTT_X86 1
-extern const Kernel AVX2_KERNEL, AVX2_FAST_KERNEL, AVX512_KERNEL, AVX512_FAST_KERNEL;
+extern const Kernel AVX2_KERNEL, AVX2_FAST_KERNEL, AVX512_KERNEL;
 #endif
 
 /* Where the codes of a panel lie that comes FETCH_PANELS after this one. */
