@@ -19,6 +19,8 @@ from liptt_cli.algebra.metric import Metric
 from liptt_cli.formats.chain import Chain
 from liptt_cli.tensors.chain import Core, as_matrix
 
+_LEAST_MAGNITUDE = 1e-4  # of the mean one
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -74,5 +76,10 @@ def assemble(start: Chain, fits: Sequence[Fit], values: Sequence[Core], bonds: S
 
 
 def unit_source(fit: Fit, values: Core) -> Float[Tensor, "1 a b"]:
-    """Return a core's values over their magnitude, in the shape of its codes."""
-    return (as_matrix(values) / fit.magnitude.clamp_min(torch.finfo(values.dtype).tiny)).unsqueeze(0)
+    """Return a core's values over their magnitude, or over its mean where there is next to none, shaped as its codes.
+
+    A magnitude of rank above 1 may vanish somewhere; what stands there weighs nothing, but a quotient would be endless.
+    """
+    mean = fit.magnitude.mean().clamp_min(torch.finfo(values.dtype).tiny)
+    magnitude = torch.where(fit.magnitude > _LEAST_MAGNITUDE * mean, fit.magnitude, mean)
+    return (as_matrix(values) / magnitude).unsqueeze(0)
