@@ -11,12 +11,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from cells import DENSE, Cell
 from pairing import paired_corpus, paired_task
 from setting import PAIRS, TEXTS, Prepared, Setting
+
+from liptt_cli.packing.section import read_forms, read_section
 
 _KILOBYTE = 1 if sys.platform == "darwin" else 1024
 
@@ -62,7 +65,7 @@ def run_cell(cell: Cell, prepared: Prepared, setting: Setting) -> dict[str, Any]
         "rate": prepared.rate,
         "commands": [setting.without_paths(" ".join(["liptt", *command])) for command in commands],
         "threads": setting.threads,
-        "price": prepared.price,
+        "price": prepared.price if made is None else prepared.price | _written_price(made.printed["price"], model),
         **_measures(cell, setting, [ran.printed for ran in measured]),
         **_costs(made, measured),
         **({} if made is None else _made(made.printed)),
@@ -113,6 +116,14 @@ def _dense_documents(
     if cell.method == DENSE or cell.trial is not None:
         return documents
     return [_printed(path) for path in setting.dense_evaluations(cell.group)]
+
+
+def _written_price(report: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """Return what was written, which a plan only bounds, and the bits of codes alone: what papers call their bits."""
+    forms = read_forms(read_section(run / "model")).values()
+    codes = [section for form in forms for section in form.sections() if section.name.endswith("codes")]
+    bits = sum(8 * each.bytes if each.storage == "trit" else each.entries * each.bits for each in codes)
+    return {**_rounded(report), "code_bits_per_weight": round(bits / sum(prod(form.shape) for form in forms), 6)}
 
 
 def _costs(made: Ran | None, measured: Sequence[Ran]) -> dict[str, Any]:

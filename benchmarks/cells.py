@@ -4,20 +4,18 @@ Two judges: the reference model, calibrated on half `stdlib` and half text sampl
 calibrated on TinyStories and on text sampled from itself. Its widths are small and scales therefore dear: 1.5 honest
 bits are about 1.0 bit of signs there.
 
-Every trained method sees the same text, 307,200 training tokens (a token that trains one block of B counts 1/B) and
-the same search: its recipe's rates times each factor, tried as a whole run at one budget, judged on documents held
-out of the calibration text, never on evaluation text. The best factor serves all of the method's rows on that model.
+`methods.py` has the methods, and how each is given the same training and the same search of rates.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Literal
+
+from methods import METHODS, OURS, WITHOUT_DIAL
 
 Group = Literal["reference", "stories260K"]
 Calibration = Literal["mix", "stdlib", "tinystories", "self"]
-ROOT = Path(__file__).resolve().parents[1]
 GROUPS: tuple[Group, ...] = ("reference", "stories260K")
 MAIN: Mapping[Group, Calibration] = {"reference": "mix", "stories260K": "tinystories"}
 TRIAL_BITS: Mapping[Group, float] = {"reference": 1.0, "stories260K": 1.5}
@@ -25,105 +23,6 @@ DENSE = "dense"
 _ALONE: tuple[Calibration, ...] = ("stdlib", "self")  # what the mix of the reference is made of
 _SEEDED = ("liptt-onestep", "liptt-multistep", "liptt-ptq")  # the first three rows at one bit; seeds beside 0:
 _SEEDS = (1, 2)
-_FACTORS = (0.5, 1.0)  # end to end; twice the rates were far too much
-_BLOCK_FACTORS = (1.0, 2.0)  # block by block; half the rates were too little
-_ONE_STEP = tuple(f"finetune.learning_rate.{group}" for group in ("codes", "scales", "norms"))
-
-
-def _steps(at: str, steps: int) -> tuple[str, ...]:
-    return (f"{at}.epochs=null", f"{at}.steps={steps}")
-
-
-@dataclass(frozen=True)
-class Method:
-    """A configuration, what gives it the common number of training tokens, and the rates that its trials multiply.
-
-    Where a card's rates are for many times these tokens, `setting` names those that the search starts from: for the
-    same group of parameters the same as ours.
-    """
-
-    config: str
-    setting: tuple[str, ...] = ()
-    rates: tuple[str, ...] = ()
-    factors: tuple[float, ...] = _FACTORS
-
-
-METHODS: Mapping[str, Method] = {
-    "sign": Method("methods/sign"),
-    "sign-onestep": Method("methods/sign-onestep", setting=("finetune.steps=300",), rates=_ONE_STEP),
-    "tt-svd-sign": Method("methods/tt-svd-sign"),
-    "dbf": Method(
-        "methods/dbf",
-        setting=(  # a block's rest 25 steps of 8 windows, twice; then 200 of 4
-            *_steps("binarize.rest", 25),
-            "binarize.rest.learning_rate.weights=3e-4",
-            *_steps("finetune", 200),
-            "finetune.batch_windows=4",
-            "finetune.latent.flip_every=10",
-            "finetune.latent.flip_share=5e-4",
-            "finetune.learning_rate.scales=3e-3",
-        ),
-        rates=("binarize.rest.learning_rate.weights", "finetune.learning_rate.scales"),
-        factors=(2.0, 4.0),
-    ),
-    "nanoquant": Method(
-        "methods/nanoquant",
-        setting=(  # seven times 14 steps of 4 windows and 57 of one in each block; then 100 of 4
-            *_steps("binarize.rest", 14),
-            "binarize.rest.learning_rate.weights=3e-4",
-            *_steps("binarize.codes", 57),
-            "binarize.codes.latent.unit=true",
-            "binarize.codes.learning_rate.codes=0.03",
-            "binarize.codes.learning_rate.scales=3e-3",
-            *_steps("finetune", 100),
-            "finetune.batch_windows=4",
-            "finetune.learning_rate.scales=3e-3",
-        ),
-        rates=(
-            "binarize.rest.learning_rate.weights",
-            "binarize.codes.learning_rate.codes",
-            "binarize.codes.learning_rate.scales",
-            "finetune.learning_rate.scales",
-        ),
-        factors=(2.0, 4.0),
-    ),
-    "littlebit": Method(
-        "methods/littlebit",
-        setting=(  # raw latents are of size 0.08 here, so this is our rate in their units
-            *_steps("finetune", 300),
-            "finetune.learning_rate.codes=2.4e-3",
-            "finetune.learning_rate.scales=3e-3",
-            "finetune.learning_rate.norms=3e-4",
-        ),
-        rates=_ONE_STEP,
-        factors=(1.0, 2.0),
-    ),
-    "liptt-multistep": Method(
-        "methods/liptt-multistep",
-        setting=("decompose.heal.steps=100", "finetune.steps=200"),
-        rates=("decompose.heal.learning_rate.weights", *_ONE_STEP),
-    ),
-    "liptt-ptq": Method(
-        "methods/liptt-ptq",
-        setting=(  # half the recipe's own rates, which were found so
-            "binarize.codes.learning_rate.codes=0.02",
-            "binarize.codes.learning_rate.scales=3e-3",
-            "binarize.codes.learning_rate.norms=3e-4",
-        ),
-        rates=tuple(f"binarize.codes.learning_rate.{group}" for group in ("codes", "scales", "norms")),
-        factors=_BLOCK_FACTORS,
-    ),
-    "liptt-onestep": Method("methods/liptt-onestep", setting=("finetune.steps=300",), rates=_ONE_STEP),
-    "dense-tuned": Method(
-        str(ROOT / "benchmarks" / "dense-tuned.yaml"),
-        setting=("finetune.steps=300",),
-        rates=("finetune.learning_rate.weights", "finetune.learning_rate.norms"),
-    ),
-}
-WITHOUT_DIAL = ("sign", "sign-onestep", "dense-tuned")
-BASELINES = ("sign", "tt-svd-sign")
-RIVALS = ("dbf", "nanoquant", "littlebit", "liptt-multistep")
-OURS = ("liptt-ptq", "liptt-onestep")
 
 
 @dataclass(frozen=True)
@@ -181,6 +80,11 @@ class Cell:
     def config(self) -> str | None:
         """Return the configuration that makes it; None for the dense model as it is."""
         return None if self.method == DENSE else METHODS[self.method].config
+
+    @property
+    def is_packed(self) -> bool:
+        """Tell whether anything is compressed; a tuned dense model is not."""
+        return self.method not in (DENSE, "dense-tuned")
 
     @property
     def plain(self) -> bool:
@@ -259,7 +163,7 @@ def _reference() -> tuple[Cell, ...]:
     with_dial = [method for method in METHODS if method not in WITHOUT_DIAL]
     found = [Cell("reference", DENSE)]
     found += [trial for method in METHODS for trial in trials("reference", method)]
-    found += [_cell("reference", method, None) for method in ("sign", "sign-onestep")]
+    found += [_cell("reference", method, None) for method in WITHOUT_DIAL if method != "dense-tuned"]
     found += [_cell("reference", method, bits) for bits in (1.0, 0.55, 2.0, 0.3) for method in with_dial]
     found += [_cell("reference", "dense-tuned", None)]
     found += [_cell("reference", method, "sign") for method in ("tt-svd-sign", *OURS)]
@@ -275,7 +179,7 @@ def _stories() -> tuple[Cell, ...]:
     with_dial = [method for method in METHODS if method not in WITHOUT_DIAL]
     found = [Cell("stories260K", DENSE, calibration="tinystories")]
     found += [trial for method in METHODS for trial in trials("stories260K", method)]
-    found += [_cell("stories260K", method, None) for method in ("sign", "sign-onestep")]
+    found += [_cell("stories260K", method, None) for method in WITHOUT_DIAL if method != "dense-tuned"]
     found += [_cell("stories260K", method, bits) for bits in (1.5, 2.0, 2.5) for method in with_dial]
     found += [_cell("stories260K", "dense-tuned", None)]
     found += [_cell("stories260K", method, 1.5, calibration="self") for method in OURS]

@@ -1,6 +1,7 @@
 """One linear on this machine's processor: our kernels, torch's dense product and llama.cpp's types, in one run.
 
     python benchmarks/matmul.py [--rounds 15] [--calls 4] [--results DIR] [--peers Q1_0 ..] [--tiny]
+                                [--shapes 4096x4096 ..] [--batches 8 ..]
 
 4096 x 4096 and 4096 x 11008 (in x out), batch 1 and 8, one thread. The weights of every contestant go round through
 more than 100 MB, so that they come from memory. Contestants take turns in each round; a round's number is the thread's
@@ -71,10 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     found: dict[str, Any] = {"shapes": [], "rows": []}
     with torch.inference_mode():
-        for shape in TINY_SHAPES if options.tiny else SHAPES:
-            for batch in BATCHES:
+        for shape in TINY_SHAPES if options.tiny else options.shapes:
+            for batch in options.batches:
                 _measure_shape(found, shape, batch, options)
-        _measure_threads(found, SHAPES[0] if not options.tiny else TINY_SHAPES[0], options)
+        if 1 in options.batches:
+            _measure_threads(found, TINY_SHAPES[0] if options.tiny else options.shapes[0], options)
     document = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -171,7 +173,7 @@ def _rows(name: str, batch: int, contestants: Mapping[str, Contestant], rates: S
     targets[8] = {best.name: (11, 17), "llama.cpp TQ2_0": (2.0, 2.5)}
     rows = [
         Target(f"{name}: times {peer}", ratios(contestants[peer].seconds, ours.seconds), *wanted)
-        for peer, wanted in targets[batch].items()
+        for peer, wanted in targets.get(batch, {}).items()
         if peer in contestants
     ]
     if batch == 1:
@@ -228,12 +230,19 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _shape(text: str) -> tuple[int, int]:
+    columns, rows = text.split("x")
+    return int(rows), int(columns)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--calls", type=int, default=4, help="calls of each contestant in a round")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--peers", nargs="*", default=list(ggml.TYPES), help="types of llama.cpp; none: without it")
+    parser.add_argument("--shapes", nargs="*", type=_shape, default=list(SHAPES), help="in x out, as 4096x11008")
+    parser.add_argument("--batches", nargs="*", type=int, default=list(BATCHES))
     parser.add_argument("--tiny", action="store_true", help="a toy's shape, to try the script itself")
     return parser
 

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import BASELINES, DENSE, MAIN, METHODS, OURS, RIVALS, VARIANTS, Cell, Group, all_cells
+from cells import DENSE, MAIN, VARIANTS, Cell, Group, all_cells
+from methods import BASELINES, METHODS, OURS, RIVALS
 from pairing import paired_difference
 from setting import read_result
+
+from liptt_cli.cli.methods import read_claim
+from liptt_cli.config import shipped_configs
 
 CORPORA: Mapping[Group, tuple[str, ...]] = {"reference": ("stdlib", "valid"), "stories260K": ("tinystories",)}
 TARGET_SHARE = 0.5
@@ -38,6 +42,18 @@ class Row:
     def bits(self) -> float:
         """Return its honest bits."""
         return float(self.get("price", "bits_per_weight", default=float("nan")))
+
+    @property
+    def claimed(self) -> float | None:
+        """Return the bits of its paper's own count; a dial's own number stands for itself, None is no number."""
+        if self.cell.method == DENSE or isinstance(self.cell.bits, float):
+            return self.bits
+        how = METHODS[self.cell.method]
+        if how.claimed is not None:
+            return how.claimed
+        path = shipped_configs().get(how.config)
+        claim = None if path is None else read_claim(path)
+        return None if claim is None else claim.bits
 
     def get(self, *keys: str, default: Any = None) -> Any:
         """Return a figure of the result by its keys."""

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from cell_work import CellFailed, Stopped, run_cell
-from cells import CORE, DENSE, FULL, GROUPS, QUICK, ROOT, Cell, Group, find_cells, needs
+from cells import CORE, DENSE, FULL, GROUPS, QUICK, Cell, Group, find_cells, needs
+from methods import ROOT
 from setting import CODE, Prepared, Setting, read_result
 
 from liptt_cli.errors import LipttError

@@ -14,7 +14,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from cells import DENSE, METHODS, ROOT, VARIANTS, Cell, Group, Scale, trials
+from cells import DENSE, VARIANTS, Cell, Group, Scale, trials
+from methods import METHODS, ROOT
 from texts import sha256_of, write_sampled_parts, write_stdlib_parts, write_story_parts
 
 from liptt_cli.config import configs_folder, load_config
@@ -203,7 +204,6 @@ class Setting:
         return {
             "weights": plan.weights,
             "bits_per_weight": round(plan.bits_per_weight, 6),
-            "code_bits_per_weight": round(_code_bits(plan), 6),
             "payload_bytes": plan.payload_bytes,
             "sign_additions": operations.sign_additions,
             "multiplications": operations.multiplications,
@@ -260,12 +260,6 @@ def _plan(config: str, overrides: tuple[str, ...]) -> Plan:
     near = loaded.source_path.parent
     shape = find_shape(str(loaded.config.model), revision=None, near=near, configs=configs_folder())
     return structure(loaded.config, shape, chosen_sites(loaded.config, shape))
-
-
-def _code_bits(plan: Plan) -> float:
-    """Return the bits of signs a weight, without scales and padding: what a paper calls its bits."""
-    indices = [s for form in plan.forms.values() for s in form.sections() if s.storage == "index"]
-    return sum(section.entries * section.bits for section in indices) / plan.weights
 
 
 def _options(cell: Cell) -> RunConfig:

@@ -6,7 +6,8 @@ A cell that is missing or failed is shown as such. What the text claims, it comp
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from cells import DENSE, METHODS, Cell, Group, all_cells, trials
+from ablations import ablation_table
+from cells import DENSE, Cell, Group, all_cells, trials
 from experiments import (
     lipschitz_line,
     lipschitz_section,
@@ -16,6 +17,7 @@ from experiments import (
     speed_summary,
 )
 from markdown_table import markdown
+from methods import METHODS
 from rows import CORPORA, TARGET_SHARE, Duel, Row, Verdict, duels, in_bits, read_rows, verdicts
 from setting import held_out_nats, read_result
 
@@ -23,7 +25,10 @@ TASKS = {"blimp": "BLiMP", "lambada": "LAMBADA"}
 JUDGE_BAR = 0.6
 _SHORT_BUDGETS = (2.0, 1.0, 0.55, 0.3)
 MISSING = "missing"
-_PICTURE = "![Excess nats over dense against honest bits]({})"
+_PICTURES = (
+    "![Excess nats over dense against honest bits]({}excess.svg)",
+    "![The same against the bits that the papers claim]({}excess-claimed.svg)",
+)
 _QUESTION = f"Is LipTT's excess at most {TARGET_SHARE:.0%} of that of the better baseline of equal or more bits?"
 _RIVAL_QUESTION = "Is LipTT ahead of the best rival (beyond two paired standard errors)?"
 
@@ -34,7 +39,8 @@ def short_table(results: Path) -> str:
     if not any(row.whole for row in rows):
         return "Not measured yet: `make bench`, then `make tables`."
     head = f"Excess nats a token over dense on the reference model, {' / '.join(CORPORA['reference'])}:"
-    short = [head, "", *_by_budget(rows), "", *_notes(rows), "", _PICTURE.format("benchmarks/results/excess.svg")]
+    short = [head, "", *_by_budget(rows), "", *_at_own_bits(rows), "", *_notes(rows)]
+    short += [line for picture in _PICTURES for line in ("", picture.format("benchmarks/results/"))]
     answer = lipschitz_line(results / "lipschitz")
     without = normalised_line(results / "normalised-cores" / "normalised-cores.json")
     for line in (_summary(verdicts(rows)), _outcomes(duels(read_rows(results, "reference"))), answer, without):
@@ -51,12 +57,13 @@ def long_text(results: Path) -> str:
         "Written by `make tables` from `benchmarks/results`; `make bench` measures. Do not edit.",
         "",
     ]
-    lines += [_PICTURE.format("results/excess.svg"), ""]
+    lines += [line for picture in _PICTURES for line in (picture.format("results/"), "")]
     for group, title in (("reference", "The reference model"), ("stories260K", "stories260K")):
         rows = read_rows(results, group)
         lines += [f"## {title}", "", *_table(rows), "", *_notes(rows), ""]
         lines += _section(_QUESTION, [f"- {verdict}: **{verdict.answer}**" for verdict in verdicts(rows)])
         lines += _section(_RIVAL_QUESTION, [f"- {duel}: **{duel.outcome}**" for duel in duels(rows)])
+        lines += _section("What each piece is worth", ablation_table(rows))
         lines += _section("Faults", _faults(rows))
         lines += _section("The search of rates", _searches(results, group))
         lines += _section("The Lipschitz term", _gains(rows))
@@ -88,25 +95,33 @@ def _outcomes(fought: Sequence[Duel]) -> str:
 
 
 def _by_budget(rows: Sequence[Row]) -> list[str]:
-    """Return a line a method and a column a budget: the excess nats on every corpus."""
+    """Return a line a method with a dial and a column a budget: the excess nats on every corpus."""
     corpora = CORPORA[rows[0].cell.group]
-    heads = ["method", "at its own bits", *map(in_bits, _SHORT_BUDGETS)]
     lines = []
-    for method in dict.fromkeys(row.cell.method for row in rows if row.cell.method != DENSE):
+    for method in dict.fromkeys(row.cell.method for row in rows if row.cell.bits is not None):
         own = {row.cell.bits: row for row in rows if row.cell.method == method}
-        alone = own.get(None)
-        dial = [_both(own.get(bits), corpora) for bits in _SHORT_BUDGETS]
-        lines.append([method, "" if alone is None else _both(alone, corpora, bits=method != "dense-tuned"), *dial])
-    return list(markdown(heads, lines))
+        lines.append([method, *(_both(own.get(bits), corpora) for bits in _SHORT_BUDGETS)])
+    return list(markdown(["method", *map(in_bits, _SHORT_BUDGETS)], lines))
 
 
-def _both(row: Row | None, corpora: Sequence[str], *, bits: bool = False) -> str:
+def _at_own_bits(rows: Sequence[Row]) -> list[str]:
+    """Return a line a method of one price, by honest bits: claimed and honest bits, and the excess nats."""
+    corpora = CORPORA[rows[0].cell.group]
+    own = [row for row in rows if row.cell.bits is None and row.cell.method != DENSE]
+    lines = []
+    for row in sorted(own, key=lambda row: (not row.whole, row.bits if row.whole else 0.0)):
+        claimed = "-" if row.claimed is None or not row.cell.is_packed else f"{row.claimed:.4g}"
+        honest = f"{row.bits:.3f}" if row.whole and row.cell.is_packed else "-"
+        lines.append([row.cell.method, claimed, honest, _both(row, corpora)])
+    return list(markdown(["method without a dial", "claimed bits", "honest bits", " / ".join(corpora)], lines))
+
+
+def _both(row: Row | None, corpora: Sequence[str]) -> str:
     if row is None:
         return ""
     if not row.whole:
         return _state(row)
-    shown = " / ".join(MISSING if row.excess(c) is None else f"{row.excess(c):.3f}" for c in corpora)
-    return f"{row.bits:.3f}: {shown}" if bits else shown
+    return " / ".join(MISSING if row.excess(c) is None else f"{row.excess(c):.3f}" for c in corpora)
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
@@ -120,7 +135,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
 def _cells(row: Row, corpora: Sequence[str]) -> list[str]:
     if not row.whole:
         return [_planned(row.cell), *[_state(row)] * (len(corpora) + len(TASKS) + 7)]
-    dense = row.cell.method in (DENSE, "dense-tuned")
+    dense = not row.cell.is_packed
     size, operations = _size(row)
     return [
         row.label(),

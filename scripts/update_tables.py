@@ -47,10 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def rendered(results: Path, *, readme: Path, record: Path) -> dict[Path, str]:
     """Return the text that each file should have."""
+    rows = read_rows(results, "reference")
     return {
         readme: between_markers(readme.read_text(encoding="utf8"), short_table(results)),
         record: long_text(results),
-        results / "excess.svg": draw(read_rows(results, "reference")),
+        results / "excess.svg": draw(rows),
+        results / "excess-claimed.svg": draw(rows, claimed=True),
     }
 
 

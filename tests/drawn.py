@@ -1,7 +1,8 @@
 """What the tests of forms, values and the algebra draw: weights, grams, forms, and values of any form."""
 
 from dataclasses import replace
-from math import prod
+from itertools import product
+from math import comb, prod
 
 import pytest
 import torch
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 from liptt_cli.algebra.compose import LinearPlan
 from liptt_cli.formats.build import build
 from liptt_cli.formats.dense import DTYPES
-from liptt_cli.formats.rounding import index_dtype
+from liptt_cli.formats.rounding import index_dtype, levels
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm, ZeroForm
 from liptt_cli.forms.sum import SumForm
-from liptt_cli.forms.zones import ZonesForm
+from liptt_cli.forms.turned import StepForm, TurnedForm
+from liptt_cli.forms.zones import LAYOUTS, ZonesForm
 from liptt_cli.tensors.modes import chain_modes
 
 # The run-time type checker looks at random items of containers, which hypothesis notices in strategies.
@@ -97,7 +99,8 @@ def leaf_forms(draw, shape=None):
         st.integers(1, 2),
     )
     shift = draw(st.none() | envelopes)
-    return GridForm(shape, "sign", draw(st.integers(1, 2)), draw(st.none() | envelopes), shift)
+    alphabet = draw(st.sampled_from([*["sign"] * 4, "trit", "trit", "bit", "int2", "uint3", "int8"]))
+    return GridForm(shape, alphabet, draw(st.integers(1, 2)), draw(st.none() | envelopes), shift)
 
 
 @st.composite
@@ -123,13 +126,38 @@ def chain_forms(draw):
 
 @st.composite
 def zones_forms(draw, shape=None):
-    """Two or three zones of every layout, with parts of every kind."""
+    """Two or three zones of every layout, with parts of every kind; an entry or pattern zone may be zones again."""
     rows, columns = shape or draw(st.tuples(st.integers(1, 9), st.integers(3, 19)))
-    layout, more = draw(st.sampled_from(["column", "index", "entry"])), draw(st.integers(1, 2))
+    shape = (rows, columns)
+    part = st.just(ZeroForm(shape)) | leaf_forms(shape)
+    layout = draw(st.sampled_from(LAYOUTS))
+    if layout == "pattern":
+        run = draw(st.sampled_from([run for run in range(2, columns + 1) if columns % run == 0]))
+        return _nested(draw, ZonesForm(shape, layout, (draw(st.integers(1, run - 1)),), (draw(part), draw(part)), run))
+    more = draw(st.integers(1, 2))
+    parts = tuple(draw(part) for _ in range(more + 1))
+    if layout == "group":
+        run = draw(st.integers(-(-columns // 5), columns))
+        zones = draw(st.lists(st.integers(0, more), min_size=-(-columns // run), max_size=-(-columns // run)))
+        widths = [min(run, columns - k * run) for k in range(len(zones))]
+        sizes = tuple(
+            rows * sum(w for w, z in zip(widths, zones, strict=True) if z == zone) for zone in range(more + 1)
+        )
+        return ZonesForm(shape, layout, (), parts, run, sizes)
     whole = rows * columns if layout == "entry" else columns
     counts = tuple(draw(st.integers(1, whole // 3)) for _ in range(more))
-    part = st.just(ZeroForm((rows, columns))) | leaf_forms((rows, columns))
-    return ZonesForm((rows, columns), layout, counts, tuple(draw(part) for _ in range(more + 1)))
+    return _nested(draw, ZonesForm(shape, layout, counts, parts))
+
+
+def _nested(draw, form):
+    """The form, or the same with zones of entries in its last zone."""
+    inside = form.entries[-1]
+    if inside < 2 or draw(st.booleans()):
+        return form
+    first = draw(st.integers(0, inside))
+    parts = (draw(leaf_forms(form.shape)), draw(st.just(ZeroForm(form.shape)) | leaf_forms(form.shape)))
+    inner = ZonesForm(form.shape, "entry", (inside - first,), parts, 1, (first, inside - first))
+    return replace(form, parts=(*form.parts[:-1], inner))
 
 
 @st.composite
@@ -143,12 +171,35 @@ def sum_forms(draw):
         for size in ((shape[0], rank), (rank, shape[1]))
     )
     chain = ChainForm(shape, (shape[0], 1), (1, shape[1]), (rank,), cores, (not scale,) * 3)
-    parts = st.lists(st.just(chain) | leaf_forms(shape) | zones_forms(shape), min_size=2, max_size=3)
+    kinds = st.just(chain) | leaf_forms(shape) | zones_forms(shape) | turned_forms(leaf_forms(shape))
+    parts = st.lists(kinds, min_size=2, max_size=3)
     return SumForm(tuple(draw(parts)))
 
 
+@st.composite
+def turned_forms(draw, inner):
+    """Up to two steps on each side."""
+    form = draw(inner)
+    left, right = (tuple(draw(st.lists(_steps(channels), max_size=2))) for channels in form.shape)
+    return TurnedForm(form, left, right)
+
+
+@st.composite
+def _steps(draw, channels):
+    largest = channels & -channels
+    kinds = ["signs", "scale", "permutation"] + (["hadamard", "haar"] if largest > 1 else [])
+    kind = draw(st.sampled_from(kinds))
+    if kind == "hadamard":
+        return StepForm(kind, draw(st.sampled_from([b for b in (2, 4, 8, 16) if b <= largest])))
+    if kind == "haar":
+        levels = draw(st.integers(1, largest.bit_length() - 1))
+        return StepForm(kind, draw(st.integers(1, 5)) << levels, levels)
+    return StepForm(kind)
+
+
 def forms():
-    return leaf_forms() | chain_forms() | zones_forms() | sum_forms()
+    turned = turned_forms(leaf_forms() | chain_forms() | zones_forms() | sum_forms())
+    return leaf_forms() | chain_forms() | zones_forms() | sum_forms() | turned
 
 
 def value_of(form, *, seed=0):
@@ -157,10 +208,12 @@ def value_of(form, *, seed=0):
     for section in form.sections():
         if section.name.endswith("labels"):
             fields[section.name] = _labels(form, section.name, section, generator)
-        elif section.storage == "index":
-            fields[section.name] = torch.randint(
-                0, 2**section.bits, section.shape, generator=generator, dtype=torch.uint8
-            )
+        elif section.name.endswith("order"):
+            order = torch.randperm(section.entries, generator=generator)
+            fields[section.name] = order.to(index_dtype(section.bits))
+        elif section.bits:
+            most = 3 if section.storage == "trit" else 2**section.bits
+            fields[section.name] = torch.randint(0, most, section.shape, generator=generator, dtype=torch.uint8)
         else:
             fields[section.name] = torch.randn(section.shape, generator=generator).to(DTYPES[section.storage])
     return build(form, fields)
@@ -168,11 +221,43 @@ def value_of(form, *, seed=0):
 
 def _labels(form, name, section, generator):
     """Labels of a zones form, which may be a part of the form: sorted columns, or as many entries as counted."""
-    for step in name.split(".")[:-1]:
-        form = form.parts[int(step)] if step.isdigit() else form
+    form = _named(form, name)
+    if form.layout == "pattern":
+        most = comb(form.run, form.counts[0])
+        found = torch.randint(0, most, section.shape, generator=generator)
+        return found.to(index_dtype(section.bits))
+    if form.layout == "group":
+        return _group_labels(form)
     if form.layout == "entry":
         zones = torch.cat([torch.full((count,), zone) for zone, count in enumerate(form.entries)])
-        return zones[torch.randperm(len(zones), generator=generator)].reshape(form.shape).to(torch.uint8)
+        return zones[torch.randperm(len(zones), generator=generator)].reshape(section.shape).to(torch.uint8)
     rows = [torch.randperm(form.shape[1], generator=generator)[: section.shape[1]] for _ in range(section.shape[0])]
     sorted_zones = [torch.cat([row[a:b].sort().values for a, b in form.bounds]) for row in rows]
     return torch.stack(sorted_zones).to(index_dtype(section.bits))
+
+
+def _group_labels(form):
+    """Any labels of groups that make the sizes."""
+    rows, columns = form.shape
+    groups = -(-columns // form.run)
+    widths = [rows * min(form.run, columns - k * form.run) for k in range(groups)]
+    for zones in product(range(len(form.parts)), repeat=groups):
+        sizes = [sum(w for w, z in zip(widths, zones, strict=True) if z == zone) for zone in range(len(form.parts))]
+        if tuple(sizes) == form.sizes:
+            return torch.tensor([zones], dtype=torch.uint8)
+    raise ValueError(form)
+
+
+def as_levels(form, name, codes):
+    """Codes as the float levels that they stand for; `name` is the field's."""
+    return levels(codes, alphabet=_named(form, name).alphabet, dtype=torch.float32)
+
+
+def _named(form, name):
+    """The part of a form that a field's name leads to."""
+    for step in name.split(".")[:-1]:
+        if step == "inner":
+            form = form.inner
+        elif step.isdigit():
+            form = (form.cores if isinstance(form, ChainForm) else form.parts)[int(step)]
+    return form

@@ -34,8 +34,10 @@ SMALL = (
 )
 _UNIFORM = "decompose.allocator={kind: uniform}"  # evidence has tests of its own
 SHORT = {
-    "sign": (),
-    "sign-onestep": ("finetune.steps=3",),
+    **dict.fromkeys(("sign", "rtn", "gptq", "hbllm", "hbllm-col", "pt2-llm", "pb-llm", "billm", "billm-code"), ()),
+    **dict.fromkeys(("arb-llm", "arb-llm-plain", "arb-llm-rc", "arb-llm-x", "stbllm", "slim-llm"), ()),
+    **dict.fromkeys(("sign-onestep", "onebit", "binarymos", "db-llm", "ternaryllm"), ("finetune.steps=3",)),
+    **dict.fromkeys(("lr-qat", "bitnet", "sherry"), ("finetune.steps=3",)),
     "tt-svd-sign": ("bits_per_weight=1.5",),
     "liptt-ptq": (
         "bits_per_weight=1.5",

@@ -10,6 +10,7 @@ from liptt_cli.kernels.layout import write_program
 from liptt_cli.kernels.terms import lower
 
 FULL_ENTRIES, FAST_ENTRIES = 1023, 63  # units in the greatest sum of four
+UNITS = 32700  # of the AVX-512 kernel, in the sum of all magnitudes of a segment
 
 
 def grid(rows, columns, group_columns=None, *, by_row=True):
@@ -36,9 +37,10 @@ def entries(kernel):
 
 
 def bound(value, x, kernel):
-    """The most that rounding each sum of four to the kernel's units can add up to, (tokens, rows).
+    """The most that rounding to the kernel's units can add up to, (tokens, rows).
 
-    Only for grids without columns' scales: then each group of 128 columns has one unit.
+    Rounded is each sum of four, or each input (AVX-512). Only for grids without columns' scales: then each group of 128
+    columns has one unit.
     """
     if kernel in ("torch", "portable"):
         return 1e-6 * (x.abs().double() @ value.dense(torch.float64).abs().T) + 1e-30
@@ -49,8 +51,11 @@ def bound(value, x, kernel):
     for end in ends:
         part = torch.nn.functional.pad(x[:, start:end].double().abs(), (0, -(end - start) % 8))
         sums = part.unflatten(1, (-1, 4)).sum(2)
-        unit = sums.amax(1, keepdim=True) / entries(kernel)
-        total += 0.51 * unit * sums.shape[1] * weight[:, start]
+        if kernel == "avx512":
+            units = (end - start) / UNITS * sums.sum(1, keepdim=True)
+        else:
+            units = sums.shape[1] / entries(kernel) * sums.amax(1, keepdim=True)
+        total += 0.51 * units * weight[:, start]
         start = end
     return total + 1e-5 * (x.abs().double() @ weight.T) + 1e-30
 

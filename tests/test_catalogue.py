@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from liptt_cli import catalogue
-from liptt_cli.menu import binarize, decompose, tuning
+from liptt_cli.menu import binarize, decompose, solvers, tuning
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_objectives_hold_the_menu():
 
 
 def test_options_arrive():
-    solver = catalogue.solver_of(binarize.Admm(kind="admm", iterations=7, rho="cubic", ridge=0.5))
+    solver = catalogue.solver_of(solvers.Admm(kind="admm", iterations=7, rho="cubic", ridge=0.5))
     assert (solver.iterations, solver.rho, solver.ridge) == (7, "cubic", 0.5)
     codec = catalogue.codec_of(binarize.BinaryCodec(kind="binary", scale=["row"], iterations=3))
     assert (tuple(codec.scale), codec.iterations) == (("row",), 3)

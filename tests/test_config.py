@@ -45,7 +45,7 @@ def test_layers_default_recipe_file_override(shelf: Path, tmp_path: Path):
     loaded = load_config(_write(tmp_path, text), overrides=["binarize.solver.iterations=5", "seed=7"])
     assert loaded.config.calibration.windows == 8
     assert loaded.config.calibration.damping == 1e-3
-    assert loaded.config.calibration.window_tokens == 2048
+    assert loaded.config.calibration.most_tokens == 2048
     assert loaded.resolved["binarize"]["solver"]["iterations"] == 5
     assert loaded.config.seed == 7
     assert loaded.source_text == text

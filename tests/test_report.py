@@ -17,10 +17,13 @@ KEYS = {
         "method",
         "model",
         "claims",
+        "coverage",
+        "experts",
         "price",
         "allocation",
         "totals",
         "linears",
+        "tables",
         "evaluation",
         "lipschitz",
     ),
@@ -39,7 +42,8 @@ def test_the_schema_is_stable(report: dict[str, Any]):
     assert report["version"] == 1
     assert set(report["claims"]) == {"size_against_bf16", "operations", "accuracy_kept"}
     assert set(report["price"]) == {
-        *("weights", "payload_bytes", "bits_per_weight", "sign_additions", "multiplications", "dense_operations")
+        *("weights", "payload_bytes", "bits_per_weight", "sign_additions", "multiplications", "dense_operations"),
+        "table_bytes",
     }
     assert set(report["totals"]) == {
         *("payload_bytes", "weights", "bits_per_weight", "file_bytes", "dense_file_bytes", "dense_bf16_bytes"),

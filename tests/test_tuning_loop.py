@@ -153,9 +153,9 @@ def test_an_estimator_that_steepens_is_told_how_far_the_training_is():
     core = lesson.module[1].latent.cores[0]
 
     def watched(index):
-        slopes.append(core.slope)
+        slopes.append(core.codes.slope)
         return lesson.student(index)
 
     tune(replace(lesson, student=watched), course=course(options=chosen))
     assert slopes == pytest.approx([10 ** (2 * step / 4 - 1) for step in range(4)])
-    assert core.slope == pytest.approx(10)
+    assert core.codes.slope == pytest.approx(10)

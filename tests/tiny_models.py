@@ -14,16 +14,19 @@ from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     OPTConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    Qwen3MoeConfig,
 )
 from transformers.modeling_outputs import CausalLMOutput
 
 VOCABULARY = 320
+MIXTURES = ("mixtral", "qwen3_moe")
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "opt", "trellis")
 
 
@@ -136,11 +139,14 @@ def tiny_config(family: str, **overrides: Any) -> PretrainedConfig:
         "pad_token_id": None,
     }
     sliding = {"use_sliding_window": True, "sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]}
+    mixture = {"head_dim": 16, "moe_intermediate_size": 32, "num_experts": 6, "num_experts_per_tok": 2}
     makers: dict[str, Callable[[], PretrainedConfig]] = {
         "llama": lambda: LlamaConfig(**{**gated, **overrides}),
         "mistral": lambda: MistralConfig(**{**gated, "sliding_window": 8, **overrides}),
         "qwen2": lambda: Qwen2Config(**{**gated, **sliding, **overrides}),
         "qwen3": lambda: Qwen3Config(**{**gated, "head_dim": 16, "tie_word_embeddings": True, **overrides}),
+        "mixtral": lambda: MixtralConfig(**{**gated, "num_local_experts": 4, "num_experts_per_tok": 2, **overrides}),
+        "qwen3_moe": lambda: Qwen3MoeConfig(**{**gated, **mixture, **overrides}),
         "opt": lambda: OPTConfig(**{**opt, **overrides}),
         "trellis": lambda: TrellisConfig(**overrides),
     }

@@ -150,7 +150,8 @@ def _models_at(models: list[type[BaseModel]], tree: Tree, path: Sequence[str | i
         node = node.child(step) if node is not None else None
         if isinstance(step, str):
             fields = [record.model_fields[step] for record in models if step in record.model_fields]
-            models = [record for field in fields for record in _records(field)]
+            if fields:  # else a name in a mapping, whose values these records are
+                models = [record for field in fields for record in _records(field)]
         kind = node.child("kind") if node is not None else None
         if kind is not None:
             models = [record for record in models if kind.value in _kinds(record)] or models

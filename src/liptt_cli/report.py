@@ -21,10 +21,13 @@ def write_report(run: RunDirectory) -> dict[str, Any]:
         "method": run.resolved["method"],
         "model": facts["load"]["source"]["name"],
         "claims": _claims(facts),
-        "price": _without(facts["decompose"], "forms", "predicted_costs", "healed", *_COSTS),
+        "price": _price(facts),
         "allocation": _allocation(facts),
         "totals": facts["export"].get("manifest", {}).get("totals"),
+        "coverage": facts["load"].get("coverage"),
+        "experts": facts["binarize"].get("experts"),
         "linears": facts["binarize"]["linears"],
+        "tables": facts["binarize"].get("tables", {}),
         "block_tuning": facts["binarize"]["tuning"],
         "evaluation": {
             key: facts["evaluate"].get(key) for key in ("dense", "compressed", "differences", "calibrated_on")
@@ -38,6 +41,16 @@ def write_report(run: RunDirectory) -> dict[str, Any]:
     write_json(run.path / "report.json", report)
     write_bytes(run.path / "report.md", ("\n".join(_lines(report)) + "\n").encode())
     return report
+
+
+def _price(facts: Facts) -> dict[str, Any]:
+    """Return what the linears cost as they were written: the plan's figures are upper bounds where the data decide."""
+    planned = _without(facts["decompose"], "forms", "predicted_costs", "healed", *_COSTS)
+    written = facts["export"].get("manifest", {}).get("totals")
+    if written is None:
+        return planned
+    bits = 8 * written["payload_bytes"] / written["weights"]
+    return planned | {key: value for key, value in written.items() if key in planned} | {"bits_per_weight": bits}
 
 
 def _without(facts: Facts, *keys: str) -> dict[str, Any]:
@@ -61,7 +74,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 def _claims(facts: Facts) -> dict[str, Any]:
     """Return the three claims of the paper's abstract, each as a share of the dense model's figure."""
-    price, totals = facts["decompose"], facts["export"].get("manifest", {}).get("totals")
+    price, totals = _price(facts), facts["export"].get("manifest", {}).get("totals")
     operations = price["sign_additions"] + price["multiplications"]
     return {
         "size_against_bf16": None if totals is None else totals["file_bytes"] / totals["dense_bf16_bytes"] - 1,
@@ -89,9 +102,15 @@ def _lines(report: Facts) -> Iterator[str]:
         f"One token, compressed linears: {price['sign_additions']:,} sign additions and "
         f"{price['multiplications']:,} multiplications; dense: {price['dense_operations']:,} multiply-adds."
     )
+    for name, table in report["tables"].items():
+        yield (
+            f"{name}: {table['bits_per_weight']:.2f} bits an entry, {table['bytes']:,} bytes of the weight files; "
+            f"relative squared error {table['error']:.2g}."
+        )
     yield "Size, operations, accuracy kept: " + ", ".join(
         _percent(claims[key]) for key in ("size_against_bf16", "operations", "accuracy_kept")
     )
+    yield from (f"{found['told']}." for found in (report["coverage"], report["experts"]) if found is not None)
     yield from _quality(report["evaluation"])
     yield from _gains(report["lipschitz"])
     yield from _block_tuning(report["block_tuning"])

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -24,8 +25,9 @@ from liptt_cli.algebra.objectives.base import Objective, Trace
 from liptt_cli.calibration.order import seeded_generator, step_windows
 from liptt_cli.errors import ConfigError, DivergenceError
 from liptt_cli.layers.checkpoint import restore, save
-from liptt_cli.layers.latents import Part
+from liptt_cli.layers.latents import GridLatent
 from liptt_cli.layers.optimizer import rate_share
+from liptt_cli.layers.parts import Part
 from liptt_cli.menu.tuning import Tuning
 
 
@@ -113,7 +115,7 @@ class Loop:
         options = self.course.options
         if options.windows is not None and options.windows > self.lesson.windows:
             raise ConfigError(f"windows: {options.windows} asked for, but there are {self.lesson.windows}")
-        start = self._signs()
+        start = self._codes()
         first = self._restore()
         self._advance(first)
         began = time.monotonic()
@@ -213,15 +215,19 @@ class Loop:
         write = self.course.process == 0
         save(path, self.lesson.module, _plain(self.optimizer), notes=notes, write=write)
 
-    def _signs(self) -> list[Tensor]:
-        codes = [p for g in self.optimizer.param_groups if g["name"] == "codes" for p in g["params"]]
-        return [p.detach() >= 0 for p in codes + self._unoptimised]
+    def _codes(self) -> list[Tensor]:
+        """Return all codes that train; under sharding only signs, which a shard of the latents tells."""
+        accelerator = self.course.accelerator
+        sharded = accelerator is not None and accelerator.distributed_type == DistributedType.FSDP
+        grids = [module for module in self.lesson.module.modules() if isinstance(module, GridLatent)]
+        found = [grid.now(entrywise=sharded) for grid in grids if any(p.requires_grad for p in grid.codes.parameters())]
+        return [codes for codes in found if codes is not None]
 
     def _flip_share(self, start: Sequence[Tensor]) -> float | None:
         if not start:
             return None
         counts = torch.tensor([0.0, 0.0])
-        for before, after in zip(start, self._signs(), strict=True):
+        for before, after in zip(start, self._codes(), strict=True):
             counts += torch.tensor([float((before != after).sum()), float(before.numel())])
         flipped, codes = self._mean(counts).tolist()
         return float(flipped / codes)

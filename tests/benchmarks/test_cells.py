@@ -1,6 +1,7 @@
 """The table of cells: the rows that the issue asks for are there, and what each needs comes before it."""
 
-from cells import CORE, DENSE, METHODS, VARIANTS, WITHOUT_DIAL, all_cells, find_cells, needs, trials
+from cells import CORE, DENSE, VARIANTS, all_cells, find_cells, needs, trials
+from methods import METHODS, WITHOUT_DIAL
 
 KEYS = [cell.key for cell in all_cells()]
 

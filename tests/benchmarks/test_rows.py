@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cells import RIVALS
+from methods import RIVALS
 from rows import duels, read_rows, verdicts
 
 Put = Callable[..., Path]

@@ -8,11 +8,13 @@ import cell_work
 import pytest
 import run
 from cell_work import CellFailed, Stopped
-from cells import METHODS, ROOT, Cell, find_cells
+from cells import Cell, find_cells
+from methods import METHODS, ROOT
 from run import Bench, is_finished, write_result
 from setting import HELD_OUT, TEXTS, Prepared, Setting, sign_bits
 
 from liptt_cli.config import load_config
+from liptt_cli.forms.leaves import EnvelopeForm, GridForm
 
 NATS = {0.5: 3.2, 1.0: 3.1, 2.0: 3.3, 4.0: 3.4}
 
@@ -113,7 +115,6 @@ def test_inputs_change_with_configuration_model_and_measures_only(setting: Setti
 def test_the_price_is_that_of_the_plan(setting: Setting, texts: None):
     sign = setting.prepare(Cell("reference", "sign", "sign")).price
     assert sign["bits_per_weight"] == pytest.approx(sign_bits(setting.reference), abs=1e-6)
-    assert sign["code_bits_per_weight"] == 1.0
     liptt = setting.prepare(Cell("reference", "t", "tt-svd-sign", "sign")).price
     assert liptt["bits_per_weight"] <= sign["bits_per_weight"]
     dense = setting.prepare(Cell("reference", "dense")).price
@@ -142,6 +143,7 @@ def test_the_work_of_a_cell(setting: Setting, texts: None, monkeypatch: pytest.M
         "lipschitz": {"before": [{"ratio": 0.5}], "after": [{"ratio": 0.9}]},
         "finetune": {"steps": 0},
         "totals": {"file_bytes": 10},
+        "price": {"bits_per_weight": 1.2345678},
         "corpus": {"sha256": "aa", "tokens": 64},
     }
 
@@ -150,11 +152,15 @@ def test_the_work_of_a_cell(setting: Setting, texts: None, monkeypatch: pytest.M
         stem.with_suffix(".json").write_text(json.dumps(printed), encoding="utf8")
         return cell_work.Ran(printed, 3.0, 2.0, 9)
 
+    codes = GridForm((3, 8), scale=EnvelopeForm(3, 8))
     monkeypatch.setattr(cell_work, "_run", ran)
+    monkeypatch.setattr(cell_work, "read_section", lambda packed: packed)
+    monkeypatch.setattr(cell_work, "read_forms", lambda packed: {"linear": codes})
     dense, sign = find_cells("reference--sign")
     cell_work.run_cell(dense, setting.prepare(dense), setting)
     found = cell_work.run_cell(sign, setting.prepare(sign), setting)
     assert found["corpora"]["stdlib"]["excess"] == 0.0
+    assert (found["price"]["bits_per_weight"], found["price"]["code_bits_per_weight"]) == (1.23457, 1.0)
     assert found["seconds"] == {"load": 1.0, "export": 2.0, "measure": 3.0, "all": 6.0, "all_cpu": 4.0}
     assert found["peak_bytes"] == {"compress": 7, "measure": 9}
     assert found["gain_ratios"] == {"before": [0.5], "after": [0.9]}

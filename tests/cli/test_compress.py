@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from liptt_cli.cli.main import main
+from liptt_cli.config import configs_folder
 
 SIGN = """\
 version: 1
@@ -68,6 +69,15 @@ def test_until_tells_how_to_go_on(place: Path, capsys: pytest.CaptureFixture[str
     assert not Path("here/03-binarize").exists()
     assert liptt("-q", "compress", "--resume", "here", "--until", "load", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"run": "here", "report": None}
+
+
+def test_every_recipe_takes_the_shipped_model_by_its_name(place: Path):
+    text = "calibration={corpus: text.txt, windows: 2, window_tokens: 16}"
+    keys = ("model=reference", text, "evaluate={perplexity: [], window_tokens: 16}")
+    given = [word for key in keys for word in ("--set", key)]
+    assert liptt("-q", "compress", "--config", "methods/sign", *given, "--output", "here", "--until", "load") == 0
+    resolved = yaml.safe_load(Path("here/config.resolved.yaml").read_text())
+    assert resolved["model"] == str(configs_folder() / "reference")
 
 
 def test_dry_run_prints_the_plan_and_makes_nothing(place: Path, capsys: pytest.CaptureFixture[str]):

@@ -30,7 +30,9 @@ def test_json_has_totals_and_a_row_a_linear(tiny_llama: Path, capsys: pytest.Cap
     totals, linears = document["totals"], document["linears"]
     assert list(totals) == [
         *("method", "model", "linears", "weights", "bits_per_weight", "payload_bytes", "model_bytes"),
-        *("dense_model_bytes", "sign_additions", "multiplications", "dense_multiply_additions", "memory_bytes"),
+        *("dense_model_bytes", "table_bytes", "dense_table_bytes"),
+        *("sign_additions", "multiplications", "dense_multiply_additions", "coverage"),
+        "memory_bytes",
         *("allocator", "split"),
         *("fit_multiply_additions", "evidence_multiply_additions", "training_multiply_additions"),
     ]
@@ -45,18 +47,31 @@ def test_json_has_totals_and_a_row_a_linear(tiny_llama: Path, capsys: pytest.Cap
     assert totals["dense_model_bytes"] == (tiny_llama / "model.safetensors").stat().st_size - 8 - header
 
 
-def test_the_table_has_a_row_a_kind_and_five_sentences(tiny_llama: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_table_has_a_row_a_kind_and_six_sentences(tiny_llama: Path, capsys: pytest.CaptureFixture[str]):
     plan_command("methods/sign", overrides=[f"model={tiny_llama}"])
     printed = capsys.readouterr().out
     assert "down_proj" in printed and "64x32" in printed
     rows = [line for line in printed.splitlines() if "_proj" in line]
     assert len(rows) == 7
     assert all(row.split()[3] == "2" for row in rows)
-    told = printed.splitlines()[-5:]
+    told = printed.splitlines()[-6:]
     assert f"sign on {tiny_llama}: 1.8889 bits per weight over 18,432 weights in 14 linears" in told[0]
-    assert told[1].startswith("Whole model: ") and told[2].startswith("A token costs 18,432 sign additions and ")
-    assert told[3].startswith("Peak memory of the compression, estimated: ")
-    assert told[4].startswith("Multiply-adds of the compression, estimated: fits 0 ")
+    assert told[1] == "100.0% of the weights of the blocks' matrices are compressed."
+    assert told[2].startswith("Whole model: ") and told[3].startswith("A token costs 18,432 sign additions and ")
+    assert told[4].startswith("Peak memory of the compression, estimated: ")
+    assert told[5].startswith("Multiply-adds of the compression, estimated: fits 0 ")
+
+
+def test_much_that_stays_dense_is_warned_of_on_stderr(tiny_llama: Path, capsys: pytest.CaptureFixture[str]):
+    skip = "load.skip=['*.mlp.up_proj', '*.k_proj']"
+    for as_json in (False, True):
+        plan_command("methods/sign", overrides=[f"model={tiny_llama}", skip], as_json=as_json)
+        printed = capsys.readouterr()
+        assert printed.err.startswith("warning: only 72.2% of the weights of the blocks' matrices are compressed; left")
+        assert "model.layers.*.mlp.up_proj (22.22%), model.layers.*.self_attn.k_proj (5.56%)" in printed.err
+    found = json.loads(printed.out)["totals"]["coverage"]
+    assert found["share"] == pytest.approx(13 / 18)
+    assert found["left_out"] == {"model.layers.*.mlp.up_proj": 4096, "model.layers.*.self_attn.k_proj": 1024}
 
 
 KNAPSACK = "decompose.allocator={kind: knapsack, at_unit: bits, at_bits: [1.6, 2.4, 3.6]}"

@@ -137,13 +137,14 @@ def test_nothing_but_scales_stands_between_two_cores(method: str, tiny_llama: Pa
     options = job.config.finetune if job.config.finetune.steps else job.config.binarize.codes
     for name, module in thawed(model, values, tuning=options).items():
         parts = {type(part).__name__ for part in module.modules()}
+        parts -= {"SignCodes", "FixedCodes"}  # what the codes of a grid come from
         assert parts == {"TrainableLinear", "ChainLatent", "ModuleList", "GridLatent", "ModuleDict", "ScaleLatent"}
         assert [part for part, _ in module.named_parameters() if not _is_scale_or_core(part)] == []
         _require_plain_product(module, values[name])
 
 
 def _is_scale_or_core(name: str) -> bool:
-    return re.fullmatch(r"latent\.(cores\.\d+\.latent|scales\.\d+\.relative)", name) is not None
+    return re.fullmatch(r"latent\.(cores\.\d+\.codes\.latent|scales\.\d+\.relative)", name) is not None
 
 
 def _require_plain_product(module: nn.Module, value: object) -> None:

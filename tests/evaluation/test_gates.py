@@ -1,5 +1,7 @@
 """Gates read, judged and refused."""
 
+from dataclasses import replace
+
 import pytest
 
 from liptt_cli.errors import ConfigError, GateError
@@ -90,3 +92,30 @@ def test_a_name_that_nothing_has_is_refused_with_those_there_are() -> None:
     gates = read_gates(["cloze.f1<0.4"], against=False, corpora=[], tasks=["cloze"])
     with pytest.raises(ConfigError, match=r"cloze\.acc"):
         judge(gates, evaluation(2.0, 0.5))
+
+
+def test_sections_of_a_suite_are_judged_by_name_or_all_at_once() -> None:
+    found, reference = (
+        replace(evaluation(2.0, 0.5), sections={"facts": {"mean": mean}, "language": {"mean": 0.5}, "size": size})
+        for mean, size in ((0.36, {"bits_per_weight": 1.1}), (0.4, {"bits_per_weight": 16.0}))
+    )
+    known = ["all", "facts", "language", "size"]
+    gates = read_gates(
+        ["mean<-5%", "facts.mean<-20%", "bits_per_weight>1", "size.bits_per_weight>-90%"],
+        against=True,
+        corpora=[],
+        tasks=known,
+    )
+    verdicts = judge(gates, found, reference)
+    assert [(verdict.name, verdict.passed) for verdict in verdicts] == [
+        ("facts.mean", False),
+        ("language.mean", True),
+        ("facts.mean", True),
+        ("size.bits_per_weight", False),
+        ("size.bits_per_weight", True),
+    ]
+
+
+def test_a_mean_of_no_section_is_refused_before_anything_is_measured() -> None:
+    with pytest.raises(ConfigError, match="no section 'fact' of a suite is asked for; asked for are boolq, facts"):
+        read_gates(["fact.mean<0.5"], against=False, corpora=[], tasks=["boolq", "facts"])

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from lm_eval.tasks._index import Entry, Kind
 from tqdm.std import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from liptt_cli.errors import ConfigError, InputError
 from liptt_cli.evaluation import harness
-from liptt_cli.evaluation.harness import TaskSettings, require_known, run_tasks
+from liptt_cli.evaluation.harness import TaskSettings, is_local, leaf_configs, require_known, run_tasks
+from liptt_cli.evaluation.task_tree import leaves
 
 SUBJECTS = ["A block", "The sign", "Each core", "A row", "The text", "Every linear", "One scale", "The cores"]
 TASK = """\
@@ -124,6 +126,43 @@ def test_a_built_in_task_with_local_data_keeps_its_own_prompts(model: Any, token
     assert found["local"].documents == ["arc_easy/0"]
 
 
+def test_a_member_of_a_group_is_run_alone(model: Any, tokenizer: Any, root: Path) -> None:
+    body = "\n    ".join(TASK.format(name="-", cache=root / "cache").splitlines()[1:])
+    (root / "tasks/pair.yaml").write_text(GROUP.format(body=body))
+    spec = f"{root}/tasks/right"
+    assert is_local(spec)
+    assert not is_local(f"{root}/tasks/middle")
+    assert list(run_tasks(model, tokenizer, [spec], settings=TaskSettings(limit=2))) == ["right"]
+
+
+def test_shots_are_set_by_task_and_by_group(
+    model: Any, tokenizer: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = "\n    ".join([*TASK.format(name="-", cache=root / "cache").splitlines()[1:], "fewshot_split: test"])
+    (root / "tasks/pair.yaml").write_text(GROUP.format(body=body))
+    lengths: list[int] = []
+    called = harness._Watched._model_call
+    monkeypatch.setattr(
+        harness._Watched, "_model_call", lambda self, inps, *rest: lengths.append(inps.shape[1]) or called(self, inps)
+    )
+    longest = {}
+    for name, shots in {"none": {}, "group": {"pair": 2}, "task": {"right": 2}}.items():
+        lengths.clear()
+        run_tasks(model, tokenizer, [str(root / "tasks/pair.yaml")], settings=TaskSettings(limit=1, shots=shots))
+        longest[name] = max(lengths)
+    assert longest["group"] > 2 * longest["none"]
+    assert longest["task"] > 2 * longest["none"]
+
+
+def test_leaves_are_those_inside_groups_and_tags() -> None:
+    (group, single) = leaf_configs(["blimp", "boolq"], TaskSettings())
+    assert len(group) == 67
+    assert [leaf["dataset_path"] for leaf in single] == ["aps/super_glue"]
+    entries = {"tag": Entry("tag", Kind.TAG, None, None, {"b", "a"})}
+    entries |= {name: Entry(name, Kind.TASK, None, {"task": name}) for name in "ab"}
+    assert list(leaves("tag", entries)) == [{"task": "a"}, {"task": "b"}]
+
+
 def test_stdout_stays_clean_and_what_was_borrowed_is_given_back(
     model: Any, tokenizer: Any, root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,7 +190,8 @@ def test_a_known_name_needs_no_full_index(monkeypatch: pytest.MonkeyPatch) -> No
         raise AssertionError("the full index was built")
 
     monkeypatch.setattr(harness, "_from_full_index", lambda spec, index: indexed())
-    require_known(["hellaswag", "mmlu_anatomy", "winogrande", "boolq", "blimp"], TaskSettings())
+    names = ["hellaswag", "mmlu_anatomy", "winogrande", "boolq", "blimp"]
+    assert require_known(names, TaskSettings()) == names
 
 
 class Index:

@@ -75,3 +75,11 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
         with pytest.raises(MissingExtra, match=rf"pip install 'liptt\[{name}\]'"):
             require_package(name)
     require_package("hf")
+
+
+@pytest.mark.parametrize("to", ["hf", "gguf", "compressed-tensors"])
+def test_linears_that_are_more_than_a_matrix_are_refused_before_anything_is_compressed(to: str) -> None:
+    around = {"codec": {"kind": "binary"}, "around": {"output_norm": True}}
+    tree = {"method": "mine", "binarize": around, "export": {"to": ["liptt", to], "allow_densify": True}}
+    with pytest.raises(ConfigError, match=f"linears have a norm of the output around the weight, which {to}"):
+        refuse_kind(RunConfig.model_validate(tree))

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drawn import TYPE_CHECKED_DRAWS, chain_of, forms, normal, seeded, value_of
+from drawn import TYPE_CHECKED_DRAWS, as_levels, chain_of, forms, normal, seeded, value_of
 from liptt_cli.errors import IntegrityError
 from liptt_cli.formats.build import build
 from liptt_cli.formats.chain import Chain
@@ -70,7 +70,7 @@ def test_fields_have_the_shapes_of_the_sections_on_meta_too(form):
 @given(form=forms())
 def test_codes_as_levels_are_the_same_computation_as_codes_as_indices(form):
     value = value_of(form)
-    fields = {n: t.to(torch.float32) * 2 - 1 if n.endswith("codes") else t for n, t in value.fields().items()}
+    fields = {n: as_levels(form, n, t) if n.endswith("codes") else t for n, t in value.fields().items()}
     trained = build(form, fields)
     x = normal(3, form.shape[1], dtype=torch.float32)
     assert torch.equal(trained.apply(x), value.apply(x))
@@ -105,6 +105,6 @@ def test_a_two_core_split_chain_never_forms_the_matrix(monkeypatch):
 
 
 def _dtype(section: Section):
-    if section.storage == "index":
+    if section.bits:
         return torch.uint8
     return getattr(torch, section.storage)

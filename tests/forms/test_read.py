@@ -21,15 +21,16 @@ def test_round_trip(form):
 
 
 def test_an_unknown_kind_names_the_known_ones():
-    with pytest.raises(FormatVersionError, match='"turned" is not known .*dense, grid, chain.*upgrade'):
-        form_from_json({"node": "turned"})
+    with pytest.raises(FormatVersionError, match='"woven" is not known .*dense, grid, chain.*upgrade'):
+        form_from_json({"node": "woven"})
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        {"node": "sum", "parts": [{"node": "turned"}]},
-        {"node": "zones", "shape": [2, 3], "layout": "pattern", "counts": [1], "parts": []},
+        {"node": "sum", "parts": [{"node": "woven"}]},
+        {"node": "turned", "inner": {"node": "zero", "shape": [2, 3]}, "left": [{"kind": "spin"}], "right": []},
+        {"node": "zones", "shape": [2, 3], "layout": "woven", "counts": [1], "parts": []},
         {
             "node": "zones",
             "shape": [2, 3],

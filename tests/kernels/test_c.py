@@ -21,6 +21,7 @@ _CASES = {
     "odd groups": ([grid(70, 515, 100)], 5),
     "tiny": ([grid(1, 1)], 1),
     "many tokens": ([grid(130, 300, 128)], 67),
+    "two pieces of tokens": ([grid(65, 150, 150)], 9),
     "chain beside a grid": ([value_of(chain_form((100, 77), [9])), enveloped(65, 77, 8, planes=2, rank=2)], 6),
     "gathered": ([value_of(ZonesForm((40, 99), "column", (9,), (_GRID, _GRID)))], 4),
 }

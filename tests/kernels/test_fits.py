@@ -7,6 +7,7 @@ import pytest
 from drawn import chain_form, magnitude_form
 from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm, ZeroForm
 from liptt_cli.forms.sum import SumForm
+from liptt_cli.forms.turned import StepForm, TurnedForm
 from liptt_cli.forms.zones import ZonesForm
 from liptt_cli.kernels.fits import misfit
 
@@ -40,6 +41,7 @@ def test_sign_products_fit(form):
     [
         (DENSE, "plain numbers"),
         (ZERO, "zeros"),
+        (TurnedForm(GRID, right=(StepForm("haar", 2, 1),)), "turned coordinates"),
         (replace(GRID, shift=GROUP_SHIFT), "differs by group"),
         (chain_form((8, 8), [3], layout="mpo"), "paired modes"),
         (chain_form((8, 8), [3, 2]), "3 cores"),

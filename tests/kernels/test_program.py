@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drawn import TYPE_CHECKED_DRAWS, chain_form, forms, magnitude_form, value_of
@@ -12,7 +12,7 @@ from liptt_cli.forms.zones import ZonesForm
 from liptt_cli.kernels import native
 from liptt_cli.kernels.dispatch import TORCH, VARIABLE, exact
 from liptt_cli.kernels.fits import misfit
-from liptt_cli.kernels.program import BlockProgram, prepare
+from liptt_cli.kernels.program import BlockProgram, RowsProgram, prepare
 from liptt_cli.kernels.terms import lower
 from signs import block_of, entries, gaussian, greatest_sums, grid
 
@@ -40,6 +40,8 @@ FORMS = {
     "magnitudes": magnitude_form(SHAPE, [70]),
     "planes, shift": GridForm(SHAPE, planes=2, scale=EnvelopeForm(200, 128), shift=EnvelopeForm(200, 300, True, 2)),
     "envelope": GridForm(SHAPE, scale=EnvelopeForm(200, 300, True, 3)),
+    "int8": GridForm(SHAPE, "int8", scale=EnvelopeForm(200, 128)),
+    "int4, a scale a row": GridForm(SHAPE, "int4", scale=EnvelopeForm(200, 300)),
     "two paths": SumForm((chain_form(SHAPE, [40]), chain_form(SHAPE, [24]))),
     "columns of numbers": ZonesForm(
         SHAPE, "column", (20,), (GridForm(SHAPE, scale=EnvelopeForm(200, 128)), DenseForm(SHAPE, "float16"))
@@ -54,6 +56,17 @@ def test_every_kind_of_form(kernel: str, form, tokens: int):
     check([value_of(form)], gaussian(tokens, 300), kernel)
 
 
+def test_a_large_table_is_laid_out_some_rows_at_a_time(kernel: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("liptt_cli.kernels.program._LAYOUT_BYTES", 1)
+    value, x = value_of(FORMS["int8"]), gaussian(3, 300)
+    program = prepare([value])
+    if program is None:
+        assert native.ABSENT or kernel == TORCH
+        return
+    assert isinstance(program, RowsProgram) and [part.out_features for part in program.parts] == [(64,)] * 3 + [(8,)]
+    torch.testing.assert_close(program(x)[0], program_of([value])(x)[0], rtol=1e-6, atol=1e-6)
+
+
 def test_weights_that_share_an_input_are_one_call(kernel: str):
     values = [value_of(FORMS["chain"]), grid(64, 300, 128), value_of(FORMS["columns of numbers"], seed=3)]
     x = gaussian(5, 300)
@@ -63,7 +76,7 @@ def test_weights_that_share_an_input_are_one_call(kernel: str):
 
 
 @TYPE_CHECKED_DRAWS
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(forms().filter(lambda form: misfit(form) is None), st.integers(1, 5))
 def test_any_form_that_fits(kernel: str, form, tokens: int):
     value, x = value_of(form), gaussian(tokens, form.shape[1])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from drawn import TYPE_CHECKED_DRAWS, forms, value_of
 from liptt_cli.forms.zones import ZonesForm
@@ -12,7 +12,7 @@ from signs import enveloped, grid, matrix_of
 
 
 @TYPE_CHECKED_DRAWS
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(forms().filter(lambda form: misfit(form) is None))
 def test_the_terms_add_up_to_the_matrix(form):
     value = value_of(form)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from liptt_cli.algebra.objectives.base import Trace
+from liptt_cli.algebra.objectives.hidden_cosine import HiddenCosine
 from liptt_cli.algebra.objectives.hidden_square import HiddenSquare
 from liptt_cli.algebra.objectives.label_nats import LabelNats
 from liptt_cli.algebra.objectives.lipschitz import Lipschitz
@@ -20,6 +21,9 @@ from liptt_cli.menu import tuning
 RECORDS = [
     tuning.LabelNats(kind="label_nats"),
     tuning.TeacherNats(kind="teacher_nats", temperature=2.0),
+    tuning.TeacherNats(kind="teacher_nats", entropy_power=2.0),
+    tuning.HiddenCosine(kind="hidden_cosine"),
+    tuning.HiddenCosine(kind="hidden_cosine", form="log", drop_last=True),
     tuning.HiddenSquare(kind="hidden_square"),
     tuning.HiddenSquare(kind="hidden_square", normalise=False),
     tuning.Lipschitz(kind="lipschitz", weight=1.0, positions=6),
@@ -28,7 +32,10 @@ RECORDS = [
 ]
 
 
-@pytest.fixture(params=RECORDS, ids=lambda record: f"{record.kind} {getattr(record, 'estimator', '')}".strip())
+@pytest.fixture(
+    params=RECORDS,
+    ids=lambda record: f"{record.kind} {getattr(record, 'estimator', getattr(record, 'form', ''))}".strip(),
+)
 def objective(request):
     return objective_of(request.param)
 
@@ -141,6 +148,38 @@ def test_nats_are_those_of_the_formula():
     torch.testing.assert_close(TeacherNats().loss(student, teacher, generator=draw(0)), divergence)
     picked = q[:, :-1].gather(2, student.labels[:, :-1, None]).log()
     torch.testing.assert_close(LabelNats().loss(student, teacher, generator=draw(0)), -picked.mean())
+
+
+def test_an_entropy_power_weighs_each_windows_tokens_by_how_unsure_both_are():
+    student, teacher = trace(0), trace(1)
+    p, q = teacher.logits.softmax(-1), student.logits.softmax(-1)
+    nats = (p * (p / q).log()).sum(-1)
+    unsure = -((p * p.log()).sum(-1) + (q * q.log()).sum(-1)) / (2 * math.log(11))
+    wanted = ((unsure**2 * nats).sum(1) / (unsure**2).sum(1)).mean()
+    loss = TeacherNats(entropy_power=2.0).loss(student, teacher, generator=draw(0))
+    torch.testing.assert_close(loss, wanted)
+    sure = Trace(logits=torch.eye(11, dtype=torch.float64)[None, :9] * 1e4)
+    assert TeacherNats(entropy_power=2.0).loss(sure, sure, generator=draw(0)) == 0
+
+
+def test_hidden_cosine_is_the_angle_of_each_token_whatever_the_sizes():
+    student, teacher = trace(0), trace(1)
+    cos = [torch.nn.functional.cosine_similarity(student.hidden[b], teacher.hidden[b], dim=-1) for b in (0, 1)]
+    loss = HiddenCosine().loss(student, teacher, generator=draw(0))
+    torch.testing.assert_close(loss, torch.stack([1 - each for each in cos]).mean())
+    log = HiddenCosine(form="log").loss(student, teacher, generator=draw(0))
+    torch.testing.assert_close(log, -torch.stack([((1 + each) / 2).log() for each in cos]).mean())
+    longer = Trace(hidden={b: (b + 2) * state for b, state in teacher.hidden.items()})
+    assert HiddenCosine().loss(longer, teacher, generator=draw(0)).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_hidden_cosine_leaves_blocks_out_but_not_all():
+    student, teacher = trace(0), trace(1)
+    only = {b: HiddenCosine().loss(Trace(hidden={b: student.hidden[b]}), teacher, generator=draw(0)) for b in (0, 1)}
+    assert HiddenCosine(drop_last=True).loss(student, teacher, generator=draw(0)) == only[0]
+    assert HiddenCosine(first=1).loss(student, teacher, generator=draw(0)) == only[1]
+    with pytest.raises(ConfigError, match="needs the outputs of blocks from 1 on without the last"):
+        HiddenCosine(first=1, drop_last=True).loss(student, teacher, generator=draw(0))
 
 
 def test_hidden_square_is_relative_to_the_teacher_and_leaves_the_input_out():

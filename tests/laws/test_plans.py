@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from liptt_cli.config import configs_folder, load_config
+from liptt_cli.forms.base import ALIGNMENT_BYTES
 from liptt_cli.menu.decompose import Uniform
 from liptt_cli.planning.architectures import find_shape
 from liptt_cli.planning.evidence import check, read_evidence
@@ -15,6 +16,10 @@ from liptt_cli.stages.job import Job
 from running import finished, in_bfloat16, short
 
 RECIPES = sorted(path.stem for path in (configs_folder() / "methods").glob("*.yaml"))
+
+AT_MOST = {  # the data decide how many entries are salient; the plan has the most there can be, up to padding
+    *("hbllm", "hbllm-col", "billm", "billm-code", "arb-llm", "arb-llm-plain", "arb-llm-rc", "arb-llm-x", "stbllm"),
+}
 
 
 def plan_of(job: Job, method: str, *overrides: str) -> Plan:
@@ -35,20 +40,29 @@ def blobs(job: Job) -> dict[str, int]:
 
 
 def test_the_number_of_recipes_is_known():
-    assert len(RECIPES) == 9
+    assert len(RECIPES) == 30
 
 
 @pytest.mark.parametrize("method", RECIPES)
 def test_the_plan_s_bytes_are_those_in_the_file(method: str, tiny_llama: Path):
     job = finished(tiny_llama, method, *short(method))
     plan, written = plan_of(job, method, *short(method)), blobs(job)
-    assert {row["linear"]: row["bytes"] for row in plan.rows()} == written
-    assert plan.payload_bytes == sum(written.values())
+    planned, exact = {row["linear"]: row["bytes"] for row in plan.rows()}, method not in AT_MOST
+    assert (
+        planned == written
+        if exact
+        else all(
+            count <= planned[name] + ALIGNMENT_BYTES * len(plan.forms[name].sections())
+            for name, count in written.items()
+        )
+    )
+    assert not exact or plan.payload_bytes == sum(written.values())
     facts = job.run.facts("export")["manifest"]["totals"]
-    assert facts["payload_bytes"] == plan.payload_bytes
+    assert facts["payload_bytes"] == sum(written.values())
     assert facts["weights"] == plan.weights == 18_432
     assert facts["bits_per_weight"] == pytest.approx(8 * sum(written.values()) / 18_432, abs=1e-6)
-    assert (facts["sign_additions"], facts["multiplications"]) == tuple(vars(plan.operations).values())
+    if exact:
+        assert (facts["sign_additions"], facts["multiplications"]) == tuple(vars(plan.operations).values())
     assert all(job.run.is_whole(stage) for stage in STAGES)
 
 

@@ -8,13 +8,13 @@ from liptt_cli.algebra.compose import compress
 from liptt_cli.algebra.metric import Metric
 from liptt_cli.catalogue import FACTORS, SOLVERS, codec_of, factor_of, solver_of
 from liptt_cli.forms.leaves import DenseForm
-from liptt_cli.menu import binarize, decompose
+from liptt_cli.menu import binarize, decompose, solvers
 from liptt_cli.packing.blob import pack
 
 SOLVER_RECORDS = [
-    binarize.Direct(),
-    binarize.Procrustes(kind="procrustes", iterations=5),
-    binarize.Admm(kind="admm", iterations=6, ridge=0.0),
+    solvers.Direct(),
+    solvers.Procrustes(kind="procrustes", iterations=5),
+    solvers.Admm(kind="admm", iterations=6, ridge=0.0),
 ]
 FACTOR_RECORDS = [
     decompose.Identity(),
@@ -56,7 +56,7 @@ plainly, at_full_rank, refused = (
 
 
 def test_every_solver_and_factor_of_the_menu_is_here():
-    assert {type(record) for record in SOLVER_RECORDS} == set(SOLVERS)
+    assert {type(record) for record in SOLVER_RECORDS} == set(SOLVERS) - {solvers.ColumnSweep}  # it fits no chain
     assert {type(record) for record in FACTOR_RECORDS} == set(FACTORS)
 
 

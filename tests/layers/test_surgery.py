@@ -66,6 +66,6 @@ def test_groups_hold_the_linears_parts_and_the_norms_and_all_else_is_frozen():
     assert {name: len(parameters) for name, parameters in groups.items()} == {"codes": 1, "norms": 4, "weights": 1}
     moving = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     norms = {f"blocks.{b}.0.{part}" for b in (0, 1) for part in ("weight", "bias")}
-    assert moving == norms | {"blocks.0.1.latent.latent", "blocks.1.1.latent.values"}
+    assert moving == norms | {"blocks.0.1.latent.codes.latent", "blocks.1.1.latent.values"}
     assert list(trained_groups(model, ["norms"])) == ["norms"]
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == norms

@@ -9,6 +9,7 @@ from liptt_cli.menu.run import RunConfig
 from liptt_cli.menu.tuning import Tuning, weighs_by_gradient
 
 SQUARE = {"kind": "hidden_square"}
+LOSS = {"objectives": [SQUARE]}
 FISHER = {"kind": "hidden_square", "weights": "fisher"}
 
 
@@ -30,6 +31,18 @@ FISHER = {"kind": "hidden_square", "weights": "fisher"}
                 "finetune": {"epochs": 1, "objectives": [SQUARE]},
             },
             "latent.unit differ, but they share their start",
+        ),
+        (
+            {"finetune": {"steps": 1, "latent": {"kind": "none", "scales": "closed"}, "train": ["scales"], **LOSS}},
+            "closed scales follow latents; train codes",
+        ),
+        (
+            {"binarize": {"codes": {"steps": 1, "objectives": [{"kind": "hidden_cosine", "drop_last": True}]}}},
+            "first and drop_last are for finetune",
+        ),
+        (
+            {"binarize": {"codec": {"kind": "binary", "scale": ["group"]}, "around": {"routed": {"experts": 4}}}},
+            "its experts take over a scale a row and a column",
         ),
     ],
 )

@@ -150,12 +150,15 @@ def test_sites_carry_name_role_shape_and_bias(structure: Structure) -> None:
     assert [len(group) for group in structure.groups(0)] == [3, 1, 2, 1, 1]
 
 
-def test_coverage_counts_weights_only(structure: Structure) -> None:
-    """Norms and biases are the blocks' too, but no site holds them."""
-    weights = 5 * WIDTH * WIDTH + 3 * WIDTH * 2 * WIDTH
-    assert structure.covered_parameters == 2 * weights
-    assert structure.block_parameters == 2 * (weights + WIDTH + 2 * WIDTH)
-    assert structure.coverage == pytest.approx(weights / (weights + 3 * WIDTH))
+def test_coverage_counts_matrices_only(structure: Structure) -> None:
+    """Norms and biases do not count; a matrix that no linear holds does."""
+    assert structure.left_out == () and structure.coverage.share == 1
+    model = model_of(2)
+    model.tower.steps[1].table = nn.Parameter(torch.zeros(WIDTH, 10 * WIDTH))
+    coverage = describe(model, run).coverage
+    assert coverage.left_out == (("tower.steps.1.table", 10 * WIDTH * WIDTH),)
+    assert coverage.share == pytest.approx(22 / 32) and coverage.is_low
+    assert "68.8%" in coverage.told() and "tower.steps.*.table (31.25%)" in coverage.told()
 
 
 def test_a_block_of_another_layout_is_run_too() -> None:
@@ -190,8 +193,8 @@ def test_select_keeps_what_the_globs_say(structure: Structure) -> None:
     }
     assert [[site.group for site in group] for group in chosen.groups(1)] == [[0, 0], [1], [3]]
     assert chosen.groups(0) == ()
-    assert chosen.covered_parameters == 5 * WIDTH * WIDTH
-    assert chosen.block_parameters == structure.block_parameters
+    assert chosen.coverage.compressed == 5 * WIDTH * WIDTH
+    assert len(chosen.left_out) == 12 and chosen.coverage.share == pytest.approx(5 / 22)
 
 
 def test_globs_without_a_match_are_all_refused_at_once(structure: Structure) -> None:

@@ -8,6 +8,7 @@ from liptt_cli.forms.base import Form
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
 from liptt_cli.forms.sum import SumForm
+from liptt_cli.forms.turned import StepForm, TurnedForm
 from liptt_cli.forms.zones import sparse_form
 from liptt_cli.packing.account import account, describe
 from liptt_cli.packing.manifest import read_manifest
@@ -43,6 +44,10 @@ def test_the_parts_sum_to_the_files(packed_llama: Path) -> None:
         (
             ChainForm((4, 8), (4, 1), (1, 8), (3,), (GridForm((4, 3)), GridForm((3, 8))), (True, True, True)),
             "chain of 2 cores, rank 3, modes (4 1) x (1 8)",
+        ),
+        (
+            TurnedForm(GridForm((4, 8)), (StepForm("signs"), StepForm("hadamard", 4)), (StepForm("permutation"),)),
+            "sign codes, no scale; turned: outputs by signs, hadamard of 4, inputs by permutation",
         ),
     ],
 )

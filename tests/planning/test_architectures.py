@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
+from socket import socket
 
 import huggingface_hub
 import pytest
@@ -49,11 +51,28 @@ def test_a_model_that_is_nowhere_is_refused_with_both_ways_out(monkeypatch: pyte
     def offline(*_arguments: object, **_named: object) -> str:
         raise huggingface_hub.errors.LocalEntryNotFoundError("offline")
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(ModelError, match="owner/absent: no such directory.*Give a local directory, or `hf download"):
         find("owner/absent")
 
 
 def test_the_hub_s_config_is_enough(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: str(tiny_llama / "config.json"))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tiny_llama))
     assert find("owner/name") == model_shape(tiny_llama)
+
+
+def test_the_shipped_reference_is_found_from_anywhere_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert find("reference") == model_shape(configs_folder() / "reference")
+
+
+def test_without_a_hub_the_refusal_does_not_wait_for_a_better_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nothing listens where the hub should be; a client that tries again sleeps in between."""
+    with socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", dead)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
+        with pytest.raises(ModelError, match="could not be fetched from the hub"):
+            find("owner/absent")

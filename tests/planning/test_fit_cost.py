@@ -113,5 +113,5 @@ def test_evidence_costs_its_short_fits_and_training_four_a_parameter_and_token()
     each = sum(fit_multiplications(short, rungs.forms[rungs.best(bits)]) or 0 for bits in (1.0, 2.0))
     assert evidence_multiplications(settings, [SiteShape(str(k), k, SHAPE) for k in range(3)]) == 3 * each > 0
     assert evidence_multiplications(config(), [SiteShape("0", 0, SHAPE)]) == 0
-    tokens = 3 * 2 * 5 * settings.calibration.window_tokens
+    tokens = 3 * 2 * 5 * settings.calibration.most_tokens
     assert training_multiplications(settings, 1000) == 4 * 1000 * tokens

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liptt_cli.errors import ShapeError
+from liptt_cli.forms.around import AroundForm
 from liptt_cli.forms.base import bits_per_weight, blob_bytes
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
@@ -189,3 +190,19 @@ def test_pieces_that_do_not_go_together_are_refused(change: dict[str, Any], mess
         tree.setdefault(stage, {})[name] = value
     with pytest.raises(ValueError, match=message):
         RunConfig.model_validate(tree)
+
+
+def test_what_is_around_a_weight_is_paid_for():
+    def form(**around: Any) -> AroundForm:
+        tree = {"method": "mine", "binarize": {"codec": {"kind": "binary"}, "around": around}}
+        (found,) = ladder(RunConfig.model_validate(tree), (64, 96)).forms
+        assert isinstance(found, AroundForm)
+        return found
+
+    plain = GridForm((64, 96), scale=EnvelopeForm(64, 96, cols=True))
+    assert form(output_norm=True) == AroundForm(plain, output_norm=True)
+    assert blob_bytes(form(input_bits=8)) == blob_bytes(plain)
+    routed = form(routed={"experts": 3})
+    assert routed == AroundForm(GridForm((64, 96)), experts=3)
+    assert routed.fitted == plain
+    assert blob_bytes(routed) == 64 * 96 // 8 + 2 * 3 * (96 + 96 + 64)

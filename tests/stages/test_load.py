@@ -87,7 +87,7 @@ def test_much_that_stays_dense_is_warned_of(tiny_llama: Path, tmp_path: Path, ca
     )
     with caplog.at_level(logging.WARNING):
         finish(job, until="load")
-    assert "weights are in linears that are compressed" in caplog.text
+    assert "of the weights of the blocks' matrices are compressed; left dense: " in caplog.text
     assert len(job.structure.sites) == 8
 
 
@@ -126,3 +126,14 @@ def test_an_estimator_that_needs_float32_is_refused_before_anything_is_compresse
     )
     with pytest.raises(ConfigError, match=r"finetune\.objectives.*load\.dtype: float32"):
         finish(job, until="load")
+
+
+def test_windows_are_as_long_as_the_model_s_positions_if_nothing_is_said(tiny_llama: Path, tmp_path: Path):
+    job, asked = (
+        make_job(tiny_llama, "sign", *words, folder=tmp_path / name)
+        for name, words in (("run", ()), ("asked", ("calibration.window_tokens=32",)))
+    )
+    assert {job.window_tokens("calibration"), job.window_tokens("evaluate")} == {256}
+    assert (asked.window_tokens("calibration"), asked.window_tokens("evaluate")) == (32, 256)
+    job.run.release()
+    asked.run.release()

@@ -4,11 +4,11 @@ import pytest
 
 from liptt_cli.errors import ConfigError
 from liptt_cli.models.blocks import Site, Structure
-from liptt_cli.stages.turns import refuse_unfit_roles, turns
+from liptt_cli.stages.turns import alike, refuse_unfit_roles, turns
 
 ROLES = {"query": 0, "key": 0, "value": 0, "output": 1, "gate": 2, "up": 2, "down": 3}
 SITES = tuple(Site(f"m.{b}.{role}", role, b, (4, 4), False, group) for b in (0, 1) for role, group in ROLES.items())
-STRUCTURE = Structure("m", 2, SITES, 1000, 224)
+STRUCTURE = Structure("m", 2, SITES, ())
 ORDER = ["query", "value", "output", "key", "up", "gate", "down"]
 
 
@@ -25,6 +25,21 @@ def test_a_list_of_roles_goes_one_by_one():
     assert names(ORDER) == [[f"m.1.{role}"] for role in ORDER]
     refuse_unfit_roles(STRUCTURE, order=ORDER, before=["query", "key"])
     refuse_unfit_roles(STRUCTURE, order="shared", before="all")
+
+
+def test_alike_are_the_groups_of_all_experts_at_one_place():
+    """Gates and ups of three experts, one gate skipped, then their downs."""
+    places = [(n, leaf, 2 + n) for n in range(3) for leaf in ("gate", "up")] + [(n, "down", 5 + n) for n in range(3)]
+    experts = [
+        Site(f"m.0.mlp.experts.{n}.{leaf}_proj", leaf, 0, (4, 4), False, group)
+        for n, leaf, group in places
+        if (n, leaf) != (1, "gate")
+    ]
+    mixed = Structure("m", 2, (*SITES[:4], *experts), ())
+    assert [site.name for group in alike(mixed, SITES[1]) for site in group] == ["m.0.query", "m.0.key", "m.0.value"]
+    up, down = (next(site for site in experts if site.role == role) for role in ("up", "down"))
+    assert [group[0].group for group in alike(mixed, up)] == [2, 3, 4]
+    assert [group[0].group for group in alike(mixed, down)] == [5, 6, 7]
 
 
 @pytest.mark.parametrize(

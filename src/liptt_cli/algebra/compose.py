@@ -13,23 +13,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from liptt_cli.algebra.codecs.base import Codec
+from liptt_cli.algebra.codecs.base import Codec, WeightCodec
 from liptt_cli.algebra.factors.base import Factor
 from liptt_cli.algebra.gains import absorbed, multiplied
 from liptt_cli.algebra.metric import Metric, Moment, diagonal, times
 from liptt_cli.algebra.scales import balanced, refit, repaired, with_scales
-from liptt_cli.algebra.solvers.base import Solver
+from liptt_cli.algebra.solvers.base import Encoder, Solver
+from liptt_cli.algebra.transforms.base import Transform
+from liptt_cli.algebra.turn import Turn
 from liptt_cli.errors import IntegrityError
 from liptt_cli.formats.base import Encoded
 from liptt_cli.formats.chain import Chain
 from liptt_cli.formats.dense import Dense
 from liptt_cli.formats.grid import Envelope, Grid
+from liptt_cli.formats.pieces import compact
 from liptt_cli.formats.sum import Sum
 from liptt_cli.formats.zones import Zones
 from liptt_cli.forms.base import Form
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.forms.leaves import GridForm
 from liptt_cli.forms.sum import SumForm
+from liptt_cli.forms.turned import TurnedForm
 
 _Sources = tuple[Tensor, ...]
 
@@ -39,34 +43,37 @@ class Term:
     """The pieces that fill one part of a form."""
 
     factor: Factor
-    codec: Codec
-    solver: Solver
+    codec: Codec | WeightCodec
+    solver: Solver | Encoder
 
 
 @dataclass(frozen=True)
 class LinearPlan:
     """What is done to one weight: the form to fill, and the pieces that fill it.
 
-    With `residual` terms the form is a sum: the pieces above fill its first part, each further term the next one.
+    With `residual` terms the form is a sum: the pieces above fill its first part, each further term the next one. With
+    `transforms` the form is a turned one, and all pieces work on what is inside.
     """
 
     form: Form
     factor: Factor
-    codec: Codec
-    solver: Solver
+    codec: Codec | WeightCodec
+    solver: Solver | Encoder
     refit: bool = False
     scale_repair: bool = False
     residual: tuple[Term, ...] = ()
     rounds: int = 1
     unit_sources: bool = True
+    transforms: tuple[Transform, ...] = ()
 
 
 @dataclass(frozen=True)
 class Solved:
     """A settled weight; errors are relative, squared, of the numbers as stored; `iterations` are the solvers' own.
 
-    `sources` are the values before rounding, one for each grid of codes in the order of the tree, in the shape of its
-    codes: at unit scale, or else as factors of the weight itself, those of a chain of one norm.
+    `damping` is what a solver had to add to the metric's diagonal, as a share of its mean. `sources` are the values
+    before rounding, one for each grid of codes in the order of the tree, in the shape of its codes: at unit scale, or
+    else as factors of the weight itself, those of a chain of one norm.
     """
 
     value: Encoded
@@ -74,6 +81,17 @@ class Solved:
     error: float
     plain_error: float
     iterations: int = 1
+    damping: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Filled:
+    """A form that was filled, not yet settled."""
+
+    value: Encoded
+    sources: _Sources
+    iterations: int = 1
+    damping: float = 0.0
 
 
 def compress(
@@ -88,18 +106,34 @@ def compress(
     dense = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
     metric = metric.to(dense.dtype)
     _check_finite(dense, metric)
-    fill = _sum if isinstance(plan.form, SumForm) else _part
-    filled, sources, iterations = fill(dense, plan, metric, generator)
-    value = filled.settled()
+    turn, inner = _turned(dense, plan, metric, generator)
+    several = isinstance(inner.form, SumForm) and (inner.residual or not isinstance(inner.codec, WeightCodec))
+    fill = _sum if several else _part
+    filled = fill(turn.forward(dense), inner, turn.metric(metric, shape=plan.form.shape), generator)
+    value = turn.wrap(filled.value).settled()
     difference = dense - value.dense(dense.dtype)
     error, plain = (_relative(difference, dense, each) for each in (metric, Metric()))
-    return Solved(value, sources or None, error, plain, iterations)
+    return Solved(value, filled.sources or None, error, plain, filled.iterations, filled.damping)
 
 
-def _part(
+def _turned(
     weight: Float[Tensor, "out in"], plan: LinearPlan, metric: Metric, generator: torch.Generator
-) -> tuple[Encoded, _Sources, int]:
-    """Fill a form that is no sum; return it with its sources and the solver's iterations."""
+) -> tuple[Turn, LinearPlan]:
+    """Return the turn of all transforms, each fitted behind the ones before it, and the plan of what is inside."""
+    turn = Turn()
+    for transform in plan.transforms:
+        inside = turn.metric(metric, shape=plan.form.shape)
+        turn = turn.then(transform.fit(turn.forward(weight), metric=inside, generator=generator))
+    inner = plan.form.inner if plan.transforms and isinstance(plan.form, TurnedForm) else plan.form
+    return turn, replace(plan, form=inner, transforms=())
+
+
+def _part(weight: Float[Tensor, "out in"], plan: LinearPlan, metric: Metric, generator: torch.Generator) -> _Filled:
+    """Fill a form that is no sum."""
+    if isinstance(plan.codec, WeightCodec):
+        return _whole(weight, plan, plan.codec, metric)
+    if not isinstance(plan.solver, Solver):
+        raise ValueError(f"{type(plan.solver).__name__} does not fit the cores of a chain")
     roots, whitened = _diagonal_out(plan.form, metric)
     target = times(times(weight, roots[0], axis=0), roots[1], axis=1)
     start = plan.factor.start(target, form=plan.form, generator=generator)
@@ -109,12 +143,31 @@ def _part(
     given = fitted.sources if plan.unit_sources else _own_size(fitted.raw or (), roots)
     pairs = zip(given or (), chain.cores, strict=False)
     sources = tuple(source for source, core in pairs if isinstance(core, Grid))
-    return _in_form(balanced(_undone(chain, roots)), plan.form), sources, fitted.iterations
+    return _Filled(_in_form(balanced(_undone(chain, roots)), plan.form), sources, fitted.iterations)
 
 
-def _sum(
-    weight: Float[Tensor, "out in"], plan: LinearPlan, metric: Metric, generator: torch.Generator
-) -> tuple[Sum, _Sources, int]:
+def _whole(weight: Float[Tensor, "out in"], plan: LinearPlan, codec: WeightCodec, metric: Metric) -> _Filled:
+    """Encode the weight itself, by whatever the codec makes of it."""
+    if not isinstance(plan.solver, Encoder):
+        raise ValueError(f"{type(plan.solver).__name__} does not encode a weight itself")
+    encoded = plan.solver.encode(weight, codec=codec, metric=metric)
+    value = compact(encoded.piece)
+    return _Filled(value, _weight_sources(value, encoded.values, unit=plan.unit_sources), damping=encoded.damping)
+
+
+def _weight_sources(value: Encoded, rounded: Float[Tensor, "out in"], *, unit: bool) -> _Sources:
+    """Return what a grid's codes were rounded from, that of several planes in the weight's unit; others have none."""
+    if not isinstance(value, Grid):
+        return ()
+    columns, dtype = rounded.shape[1], rounded.dtype
+    centred = rounded if value.shift is None else rounded - value.shift.over(columns, dtype)[0]
+    if value.scale is None or not unit or len(value.codes) > 1:
+        return (centred.unsqueeze(0),)
+    scale = value.scale.over(columns, dtype)
+    return (centred / torch.where(scale == 0, torch.ones_like(scale), scale),)
+
+
+def _sum(weight: Float[Tensor, "out in"], plan: LinearPlan, metric: Metric, generator: torch.Generator) -> _Filled:
     """Fit each part to what the others leave over, in `rounds` rounds of which the best is kept.
 
     Refit is each part's own. Repair comes last and is one gain for the sum, since it is the sum's energy that counts.
@@ -122,18 +175,19 @@ def _sum(
     steps = _steps(plan)
     parts: list[Encoded | None] = [None] * len(steps)
     sources: list[_Sources] = [()] * len(steps)
-    least, best, best_sources, iterations = inf, Sum(()), sources, 0
+    least, best, best_sources, iterations, damping = inf, Sum(()), sources, 0, 0.0
     for _ in range(plan.rounds):
         for k, step in enumerate(steps):
             others = [part.dense(weight.dtype) for j, part in enumerate(parts) if part is not None and j != k]
-            part, sources[k], more = _part(reduce(torch.sub, others, weight), step, metric, generator)
-            parts[k], iterations = part.settled(), iterations + more
+            filled = _part(reduce(torch.sub, others, weight), step, metric, generator)
+            parts[k], sources[k] = filled.value.settled(), filled.sources
+            iterations, damping = iterations + filled.iterations, max(damping, filled.damping)
         value = Sum(tuple(part for part in parts if part is not None))
         error = float(metric.error(weight - value.dense(weight.dtype)).sum())
         if error < least:
             least, best, best_sources = error, value, list(sources)
     value = _repaired_sum(best, weight, metric) if plan.scale_repair else best
-    return value, tuple(source for each in best_sources for source in each), iterations
+    return _Filled(value, tuple(source for each in best_sources for source in each), iterations, damping)
 
 
 def _steps(plan: LinearPlan) -> list[LinearPlan]:

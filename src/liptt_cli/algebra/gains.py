@@ -12,6 +12,7 @@ from liptt_cli.formats.chain import Chain
 from liptt_cli.formats.dense import Dense
 from liptt_cli.formats.grid import Envelope, Grid
 from liptt_cli.formats.sum import Sum
+from liptt_cli.formats.turned import Turned
 from liptt_cli.formats.zones import Zones
 
 _Value = TypeVar("_Value", bound=Encoded)
@@ -30,6 +31,8 @@ def multiplied(value: _Value, gain: float) -> _Value:
         found = Sum(tuple(multiplied(part, gain) for part in value.parts))
     elif isinstance(value, Zones):
         found = replace(value, parts=tuple(multiplied(part, gain) for part in value.parts))
+    elif isinstance(value, Turned):
+        found = replace(value, inner=multiplied(value.inner, gain))
     elif isinstance(value, Dense):
         found = replace(value, values=value.values * gain)
     elif isinstance(value, Grid):

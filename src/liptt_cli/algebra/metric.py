@@ -68,10 +68,15 @@ def clipped(tokens: Float[Tensor, "tokens n"], percentile: float) -> Float[Tenso
 
 @dataclass(frozen=True)
 class Metric:
-    """The cost of errors: each side nothing, a diagonal, or a symmetric positive matrix."""
+    """The cost of errors: each side nothing, a diagonal, or a symmetric positive matrix.
+
+    `pivot` is what a solver that sweeps over columns divides errors by: the diagonal of the upper Cholesky factor of
+    cols^-1, of the whole weight. It is None outside of such a sweep.
+    """
 
     rows: Moment | None = None
     cols: Moment | None = None
+    pivot: Float[Tensor, " _n"] | None = None
 
     def error(self, e: Float[Tensor, "a b"]) -> Float[Tensor, " a"]:
         """Return each row's share of `tr(rows E cols E^T)`."""
@@ -79,7 +84,14 @@ class Metric:
 
     def to(self, dtype: torch.dtype) -> "Metric":
         """Return it in another dtype."""
-        return Metric(*(None if m is None else m.to(dtype) for m in (self.rows, self.cols)))
+        return Metric(*(None if m is None else m.to(dtype) for m in (self.rows, self.cols, self.pivot)))
+
+    def columns(self, start: int, stop: int) -> "Metric":
+        """Return the metric of a range of columns, the others held fixed."""
+        cols = self.cols
+        if cols is not None:
+            cols = cols[start:stop] if cols.ndim == 1 else cols[start:stop, start:stop]
+        return Metric(self.rows, cols, None if self.pivot is None else self.pivot[start:stop])
 
 
 def metric(seen: Seen, kind: Literal["none", "diagonal", "full"], *, damping: float, shrinkage: float) -> Metric:

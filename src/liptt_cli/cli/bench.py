@@ -1,6 +1,7 @@
 """`liptt bench`: how fast a model makes tokens here, beside the dense one and llama.cpp, in one run."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -41,15 +42,10 @@ def bench_command(
 
     Example: liptt bench runs/tiny --prompt-tokens 64 --new-tokens 32
     """
-    from liptt_cli.decoding.comparison import Plan, compare
-
-    job = _Job(model, prompt_tokens, new_tokens, _threads(threads), trust_remote_code)
-    plan = Plan(prompt_tokens, new_tokens, rounds, vocabulary=job.vocabulary())
+    job = Bench(model, prompt_tokens, new_tokens, _threads(threads), trust_remote_code)
     with tempfile.TemporaryDirectory(prefix="liptt-bench-") as folder:
         contestants = [job.candidate(dtype), *job.dense(against), *(job.peers(Path(folder)) if peers else ())]
-        with screen.progress() as shown:
-            shown.begin("bench", total=plan.steps(len(contestants)))
-            found = compare(contestants, plan, shown.advance)
+        found = job.run(contestants, rounds=rounds)
     if as_json:
         screen.emit_json({"model": model, "threads": job.threads, "notes": job.notes, **found.to_json()})
         return
@@ -58,8 +54,8 @@ def bench_command(
 
 
 @dataclass
-class _Job:
-    """The engines to be compared; what could not be had is noted and said."""
+class Bench:
+    """The engines to be compared, and the comparison; what could not be had is noted and said."""
 
     model: str
     prompt_tokens: int
@@ -67,11 +63,13 @@ class _Job:
     threads: int
     trust_remote_code: bool
     notes: list[str] = field(default_factory=list)
+    revision: str | None = None
 
     def __post_init__(self) -> None:
+        """Find the model, and refuse more tokens than it has positions."""
         from liptt_cli.models import hub
 
-        self.source = hub.locate(self.model)
+        self.source = hub.locate(self.model, revision=self.revision)
         self.config: Any = hub.read_config(self.source, self.trust_remote_code)
         longest = getattr(self.config, "max_position_embeddings", None)
         if longest is not None and self._capacity > longest:
@@ -87,20 +85,27 @@ class _Job:
     def _capacity(self) -> int:
         return self.prompt_tokens + self.new_tokens
 
-    def vocabulary(self) -> int:
-        return int(self.config.get_text_config().vocab_size)
+    def run(self, contestants: "Sequence[Contestant]", *, rounds: int) -> "Comparison":
+        """Let the engines take turns, and return what came of them."""
+        from liptt_cli.decoding.comparison import Plan, compare
+
+        vocabulary = int(self.config.get_text_config().vocab_size)
+        plan = Plan(self.prompt_tokens, self.new_tokens, rounds, vocabulary=vocabulary)
+        with screen.progress() as shown:
+            shown.begin("bench", total=plan.steps(len(contestants)))
+            return compare(contestants, plan, shown.advance)
 
     def candidate(self, dtype: Dtype) -> "Contestant":
+        """Return the model itself, made quick."""
         import torch
 
-        from liptt_cli.models import hub
-        from liptt_cli.models.shards import Shards
+        from liptt_cli.decoding.precision import choose_dtype
 
-        shards = Shards(self.source.path)
-        found = hub.compute_dtype(dtype, stored=shards.main_dtype(), parameters=shards.parameters())
+        found = choose_dtype(self.source.path, dtype)
         return self._contestant("this model", self.source, "lean", "float32" if found == torch.float32 else "bfloat16")
 
     def dense(self, against: str | None) -> "list[Contestant]":
+        """Return the dense model as transformers runs it, none if it is not named and cannot be found."""
         from liptt_cli.decoding.dense_source import find_dense
         from liptt_cli.metrics.speed import seconds_by_dtype
         from liptt_cli.models import hub
@@ -123,6 +128,7 @@ class _Job:
         return [self._contestant("dense", source, "transformers", quicker)]
 
     def peers(self, folder: Path) -> "list[Contestant]":
+        """Return llama.cpp on models of the same shapes, none where it is absent."""
         from liptt_cli.decoding import peer
         from liptt_cli.decoding.contestant import Contestant
         from liptt_cli.decoding.worker import Job
@@ -157,7 +163,7 @@ def _threads(wanted: int | None) -> int:
     return torch.get_num_threads() if wanted is None else wanted
 
 
-def _table(found: "Comparison", job: _Job) -> Table:
+def _table(found: "Comparison", job: Bench) -> Table:
     title = (
         f"{found.plan.prompt_tokens} tokens of prompt, {found.plan.new_tokens} new ones, medians of "
         f"{found.plan.rounds} rounds in turn, {job.threads} thread{'s' if job.threads > 1 else ''}"
@@ -192,7 +198,7 @@ def _title(engine: "Measured") -> str:
     return ", ".join([engine.name, *(each for each in told if each not in engine.name)])
 
 
-def _words(found: "Comparison", job: _Job) -> list[str]:
+def _words(found: "Comparison", job: Bench) -> list[str]:
     """Return the comparisons, the kernels, the agreement and the floor, a line each."""
     from liptt_cli.metrics.speed import FLOOR_WORDS, Spread, ratios
 

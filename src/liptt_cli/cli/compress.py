@@ -13,7 +13,7 @@ import typer
 from liptt_cli.cli import screen
 from liptt_cli.cli.boundary import exit_status
 from liptt_cli.cli.plan import print_plan
-from liptt_cli.config import LoadedConfig, load_config, render_config
+from liptt_cli.config import LoadedConfig, configs_folder, load_config, render_config
 from liptt_cli.errors import ConfigError, Interrupted, LipttError
 from liptt_cli.exports.preflight import refuse_forms
 from liptt_cli.menu.run import RunConfig
@@ -103,7 +103,7 @@ def _rooted(resolved: Mapping[str, Any], *, places: Sequence[Path]) -> dict[str,
     rooted = {_found(name, places, _is_text): share for name, share in corpus.items()} if mix else corpus
     return {
         **resolved,
-        "model": None if model is None else _found(model, places, Path.is_dir),
+        "model": None if model is None else _found(model, (*places, configs_folder()), Path.is_dir),
         "calibration": {**calibration, "corpus": rooted if mix else _found(corpus, places, _is_text)},
         "evaluate": {**evaluate, **texts},
     }

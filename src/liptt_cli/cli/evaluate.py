@@ -1,15 +1,16 @@
 """`liptt eval`: a model's perplexity and harness tasks, beside a reference if one is named, with gates for CI."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
-from rich import box
-from rich.table import Table
 
 from liptt_cli.cli import screen
+from liptt_cli.cli.bench import Dtype
+from liptt_cli.cli.efficiency import Efficiency, measure_efficiency
+from liptt_cli.cli.evaluate_tables import section_table, tables
 from liptt_cli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from liptt_cli.evaluation.evaluate import Material, Request
     from liptt_cli.evaluation.gates import Gate
     from liptt_cli.evaluation.results import Evaluation
+    from liptt_cli.evaluation.suites import Section
     from liptt_cli.models.hub import Source, Tokenizer
 
     _Found: TypeAlias = tuple[Source, Tokenizer]
 
-Dtype: TypeAlias = Literal["auto", "float32", "bfloat16"]
 _LONGEST_WINDOW = 2048
 
 
@@ -31,6 +32,13 @@ def evaluate_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Run, exported or Hugging Face directory, or hub id.")],
     perplexity: Annotated[str, typer.Option("--perplexity", metavar="CORPUS,..", help="Corpora.")] = "",
     tasks: Annotated[str, typer.Option("--tasks", metavar="TASK,..", help="Tasks, or YAML files of tasks.")] = "",
+    suite: Annotated[
+        str, typer.Option("--suite", metavar="NAME,..", help="knowledge, alignment, efficiency, or a YAML file.")
+    ] = "",
+    suite_tasks: Annotated[
+        Path | None,
+        typer.Option("--suite-tasks", metavar="DIR", help="Task files: a suite's offline tasks are taken from there."),
+    ] = None,
     against: Annotated[str | None, typer.Option("--against", metavar="DENSE", help="Model to compare with.")] = None,
     fail_if: Annotated[
         list[str] | None, typer.Option("--fail-if", metavar="EXPR", help="Exit 6 if true; may be repeated.")
@@ -57,57 +65,114 @@ def evaluate_command(
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of MODEL.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Measure a model: perplexity on corpora, and tasks of the lm-evaluation-harness.
+    """Measure a model: perplexity on corpora, tasks of the lm-evaluation-harness, and suites of them.
 
     Corpora: stdlib, self (sampled from the model), wikitext2, c4, or a .txt or .jsonl file, also with .gz.
     Tasks: names of the harness, stdlib_cloze, or YAML files. Several are separated by commas.
+    Suites: sections of tasks with means, for gates such as 'reasoning.mean<-2%'; efficiency is size, memory, speed.
     A disturbance (--activation-bits, --input-noise) is the same for MODEL and for --against.
 
     Example: liptt eval runs/tiny --perplexity stdlib --against DENSE --fail-if 'perplexity>+5%'
+
+    Example: liptt eval runs/tiny --suite knowledge,efficiency --against DENSE --limit 200
     """
     from liptt_cli.evaluation.evaluate import Request, preflight
     from liptt_cli.evaluation.gates import read_gates
     from liptt_cli.evaluation.harness import TaskSettings
     from liptt_cli.evaluation.perturbation import Perturbation
+    from liptt_cli.evaluation.suites import read_sections, shots_of
 
-    corpora, names = _listed(perplexity), _listed(tasks)
-    if not corpora and not names:
-        raise ConfigError("nothing to measure: give --perplexity CORPUS or --tasks TASK, such as --perplexity stdlib")
-    gates = read_gates(fail_if or [], against=against is not None, corpora=corpora, tasks=names)
+    corpora, names, suites = _listed(perplexity), _listed(tasks), _listed(suite)
+    _refuse_nothing([*corpora, *names, *suites], suites, suite_tasks)
     settings = TaskSettings(data_root, None, limit, batch_size, seed)
+    sections = read_sections(suites, settings, folder=suite_tasks)
+    judged = [*names, *(section.name for section in sections)]
+    gates = read_gates(fail_if or [], against=against is not None, corpora=corpora, tasks=judged)
     request = Request(
         corpora,
-        names,
+        tuple(dict.fromkeys([*names, *(task.spec for section in sections for task in section.tasks)])),
         stride=stride,
         windows=windows,
         batch_windows=batch_size,
-        settings=settings,
+        settings=replace(settings, shots=shots_of(sections)),
         perturbation=Perturbation(activation_bits, input_noise),
     )
     preflight(request)
     job = _Job(request, window_tokens, dtype, trust_remote_code)
     candidate, dense = job.found(model, revision), None if against is None else job.found(against)
     reference = None if dense is None else job.measured(dense)
-    _tell(job.measured(candidate), reference, gates, as_json=as_json)
+    outcome = _Outcome(job.measured(candidate), reference, sections)
+    if any(section.measures for section in sections):
+        outcome.efficiency = measure_efficiency(
+            model, against, dtype=dtype, revision=revision, trust_remote_code=trust_remote_code
+        )
+    outcome.tell(gates, as_json=as_json)
 
 
-def _tell(candidate: "Evaluation", reference: "Evaluation | None", gates: "Sequence[Gate]", *, as_json: bool) -> None:
-    """Print the numbers, then fail if a gate did."""
-    from liptt_cli.evaluation.compare import compare
-    from liptt_cli.evaluation.gates import judge, require_passed
+def _refuse_nothing(measured: "Sequence[str]", suites: "Sequence[str]", suite_tasks: Path | None) -> None:
+    if not measured:
+        raise ConfigError(
+            "nothing to measure: give --perplexity CORPUS, --tasks TASK or --suite NAME, such as --perplexity stdlib"
+        )
+    if suite_tasks is not None and not suites:
+        raise ConfigError("--suite-tasks: has the tasks of a suite, and none is named; add --suite knowledge")
 
-    differences = [] if reference is None else compare(candidate, reference)
-    verdicts = judge(gates, candidate, reference)
-    if as_json:
-        document = {**candidate.to_json(), "gates": [verdict.to_json() for verdict in verdicts]}
-        if reference is not None:
-            document["against"] = reference.to_json()
-            document["differences"] = [difference.to_json() for difference in differences]
-        screen.emit_json(document)
-    else:
-        for table in _tables(candidate, differences):
-            screen.emit(table)
-    require_passed(verdicts)
+
+@dataclass
+class _Outcome:
+    """What was measured of both models, and the sections that it is told in."""
+
+    candidate: "Evaluation"
+    reference: "Evaluation | None"
+    sections: "Sequence[Section]"
+    efficiency: Efficiency | None = None
+
+    def tell(self, gates: "Sequence[Gate]", *, as_json: bool) -> None:
+        """Print the numbers, then fail if a gate did."""
+        from liptt_cli.evaluation.compare import compare
+        from liptt_cli.evaluation.gates import judge, require_passed
+
+        candidate, reference = self._whole()
+        differences = [] if reference is None else compare(candidate, reference)
+        verdicts = judge(gates, candidate, reference)
+        told = [self._section(section, candidate, differences) for section in self.sections]
+        if as_json:
+            document = {**candidate.to_json(), "gates": [verdict.to_json() for verdict in verdicts], "suites": told}
+            if self.efficiency is not None:
+                document["bench"] = self.efficiency.comparison.to_json()
+            if reference is not None:
+                document["against"] = reference.to_json()
+                document["differences"] = [difference.to_json() for difference in differences]
+            screen.emit_json(document)
+        else:
+            in_suites = {task.name for section in self.sections for task in section.tasks}
+            plain = [name for name in candidate.asked() if name not in in_suites]
+            shown = [section_table(each, candidate) for each in told]
+            for table in (*tables(candidate, differences, tasks=plain), *shown):
+                screen.emit(table)
+        require_passed(verdicts)
+
+    def _whole(self) -> "tuple[Evaluation, Evaluation | None]":
+        """Return both evaluations with the numbers of all sections."""
+        from liptt_cli.evaluation.suites import with_means
+
+        candidate = with_means(self.candidate, self.sections)
+        reference = None if self.reference is None else with_means(self.reference, self.sections)
+        if self.efficiency is None:
+            return candidate, reference
+        measured = self.efficiency.sections(self.sections, self.efficiency.ours)
+        candidate = replace(candidate, sections=candidate.sections | measured)
+        if reference is not None and self.efficiency.dense is not None:
+            measured = self.efficiency.sections(self.sections, self.efficiency.dense)
+            reference = replace(reference, sections=reference.sections | measured)
+        return candidate, reference
+
+    def _section(self, section: "Section", found: "Evaluation", differences: "Sequence[Difference]") -> dict[str, Any]:
+        from liptt_cli.evaluation.suites import section_json
+
+        if section.measures and self.efficiency is not None:
+            return self.efficiency.to_json(section)
+        return section_json(section, found, differences)
 
 
 class _Job:
@@ -138,10 +203,13 @@ class _Job:
         """Load a model and measure it."""
         import liptt_cli  # noqa: F401  # registers the packed format
         from liptt_cli.evaluation.evaluate import evaluate, read_material
+        from liptt_cli.evaluation.results import Evaluation
         from liptt_cli.evaluation.steps import Twentieths
         from liptt_cli.models import hub
         from liptt_cli.models.shards import Shards
 
+        if not self._request.perplexity and not self._request.tasks:
+            return Evaluation({}, {}, {}, self._request.to_json(), 0.0)
         source, tokenizer = found
         if self._compute is None:
             shards = Shards(source.path)
@@ -162,67 +230,3 @@ def _listed(words: str) -> tuple[str, ...]:
 def _context(model: Any) -> int:
     longest = getattr(model.config, "max_position_embeddings", None)
     return min(_LONGEST_WINDOW, longest) if longest else _LONGEST_WINDOW
-
-
-def _tables(found: "Evaluation", differences: "list[Difference]") -> list[Table]:
-    beside = {difference.name: difference for difference in differences}
-    made = [_corpora_table(found, beside)] if found.perplexity else []
-    return [*made, _task_table(found, beside)] if found.tasks else made
-
-
-def _corpora_table(found: "Evaluation", beside: "dict[str, Difference]") -> Table:
-    title = f"windows of {found.settings['window_tokens']} tokens, stride {found.settings['stride']}{_under(found)}"
-    reference = ("reference", "difference") if beside else ()
-    table = _table("corpus", "tokens", "nats/token", "perplexity", *reference, title=title)
-    for name, measured in found.perplexity.items():
-        nats = _with_error(measured.nats, measured.standard_error)
-        row = (Path(name).name, str(measured.tokens), nats, f"{measured.perplexity:.3f}")
-        table.add_row(*row, *_beside(beside.get(f"{name}.nats")))
-    return table
-
-
-def _task_table(found: "Evaluation", beside: "dict[str, Difference]") -> Table:
-    title = f"kept: (accuracy - chance) / (reference - chance){_under(found)}" if beside else _under(found)[2:] or None
-    reference = ("reference", "difference", "kept") if beside else ()
-    table = _table("task", "docs", "metric", "value", "chance", *reference, title=title)
-    for name in found.asked():
-        scores = found.tasks[name]
-        chance = "" if scores.chance is None else f"{scores.chance:.2f}"
-        for metric, value in scores.metrics.items():
-            number = _with_error(value, scores.standard_error(metric))
-            difference = beside.get(f"{name}.{metric}")
-            row = (name, str(len(scores.documents)), metric, number, chance)
-            table.add_row(*row, *_beside(difference), *_kept(difference))
-    return table
-
-
-def _under(found: "Evaluation") -> str:
-    """Return the disturbance that the model was measured under, behind a comma."""
-    from liptt_cli.evaluation.perturbation import Perturbation
-
-    settings: dict[str, Any] = found.settings
-    words = Perturbation(settings.get("activation_bits"), settings.get("input_noise", 0.0)).words
-    return f", {words}" if words else ""
-
-
-def _table(*titles: str, title: str | None) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for number, heading in enumerate(titles):
-        table.add_column(heading, overflow="fold", no_wrap=number > 0, min_width=12 if number == 0 else None)
-    return table
-
-
-def _beside(difference: "Difference | None") -> list[str]:
-    if difference is None:
-        return []
-    return [f"{difference.reference:.5g}", _with_error(difference.difference, difference.standard_error, sign="+")]
-
-
-def _kept(difference: "Difference | None") -> list[str]:
-    if difference is None or difference.kept_share is None:
-        return []
-    return [_with_error(difference.kept_share, difference.kept_standard_error)]
-
-
-def _with_error(value: float, error: float | None, *, sign: str = "") -> str:
-    return f"{value:{sign}.4g}" + ("" if error is None else f"±{error:.2g}")

@@ -29,14 +29,12 @@ def generate_command(
 
     Example: liptt generate runs/tiny "Once upon a time" --max-new-tokens 40
     """
+    from liptt_cli.decoding.precision import choose_dtype
     from liptt_cli.models import hub
-    from liptt_cli.models.shards import Shards
 
     source = hub.locate(model)
     tokenizer = hub.load_tokenizer(source)
-    shards = Shards(source.path)
-    dtype = hub.compute_dtype("auto", stored=shards.main_dtype(), parameters=shards.parameters())
-    loaded: Any = hub.load_model(source, dtype=dtype, trust_remote_code=trust_remote_code)
+    loaded: Any = hub.load_model(source, dtype=choose_dtype(source.path), trust_remote_code=trust_remote_code)
     ids = [int(token) for token in tokenizer(prompt)["input_ids"]]
     _require_room(len(ids), max_new_tokens, longest=getattr(loaded.config, "max_position_embeddings", None))
     asked = _Asked(ids, max_new_tokens, temperature, seed)

@@ -1,6 +1,7 @@
 """`liptt inspect`: what each linear of a packed model became, and where the bits went."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from liptt_cli.cli import screen
 
 if TYPE_CHECKING:
+    from liptt_cli.forms.base import Form
     from liptt_cli.packing.manifest import Manifest
 
 _REPORT = "report.json"
@@ -35,16 +37,21 @@ def inspect_command(
 
     path = hub.locate(model).path
     overlay, manifest, report = Overlay.of_packed(path), read_manifest(path), _report(path)
-    errors = report.get("linears", {})
     facts = manifest.to_json()
+
+    def told(kind: str, forms: Mapping[str, "Form"]) -> dict[str, Any]:
+        errors = report.get(kind, {})
+        return {
+            name: {**facts[kind][name], "form": describe(form), "error": errors.get(name, {}).get("error")}
+            for name, form in forms.items()
+        }
+
     document = {
         "path": str(path),
         **{key: facts[key] for key in ("format_version", "liptt_version", "origin", "totals")},
         "bytes": account(path, overlay),
-        "linears": {
-            name: {**facts["linears"][name], "form": describe(form), "error": errors.get(name, {}).get("error")}
-            for name, form in overlay.forms.items()
-        },
+        "linears": told("linears", overlay.forms),
+        "tables": told("tables", overlay.tables),
         "lipschitz": report.get("lipschitz"),
     }
     if as_json:
@@ -67,7 +74,7 @@ def _linears(document: dict[str, Any]) -> Table:
     for title in ("linear", "bytes", "bits", "error"):
         table.add_column(title, no_wrap=True)
     table.add_column("form", overflow="fold")
-    for name, found in document["linears"].items():
+    for name, found in {**document["linears"], **document["tables"]}.items():
         error = "" if found["error"] is None else f"{found['error']:.4f}"
         table.add_row(name, f"{found['bytes']:,}", f"{found['bits_per_weight']:.4f}", error, found["form"])
     return table
@@ -118,9 +125,14 @@ def _measured(row: dict[str, Any], key: str) -> str:
 
 def _summary(manifest: "Manifest") -> str:
     totals = manifest.totals
+    tables = "".join(
+        f"{name}: {table.bits_per_weight:.4f} bits an entry ({table.bytes:,} bytes), beside these.\n"
+        for name, table in manifest.tables.items()
+    )
     return (
         f"{manifest.origin.method} on {manifest.origin.model}: {totals.bits_per_weight:.4f} honest bits per weight "
         f"({totals.payload_bytes:,} bytes for {totals.weights:,} weights).\n"
+        f"{tables}"
         f"Weight files: {totals.file_bytes:,} bytes; dense: {totals.dense_file_bytes:,}, in bfloat16 "
         f"{totals.dense_bf16_bytes:,} ({totals.file_bytes / totals.dense_bf16_bytes - 1:+.1%}).\n"
         f"One token, compressed linears: {totals.sign_additions:,} sign additions and {totals.multiplications:,} "

@@ -62,6 +62,8 @@ def print_plan(loaded: LoadedConfig, *, evidence: Path | None = None, as_json: b
     ]
     totals = _totals(loaded, plan) | {"allocator": settings.decompose.allocator.kind, "split": _split(plan)}
     totals |= _work(with_rates(settings, model, sites), plan, rows)
+    if plan.coverage.is_low:
+        screen.say(f"warning: only {plan.coverage.told()}")
     if as_json:
         screen.emit_json({"totals": totals, "linears": rows})
         return
@@ -76,7 +78,7 @@ def _evidence(path: Path, loaded: LoadedConfig, settings: RunConfig, *, sites: S
     if not isinstance(settings.decompose.allocator, Knapsack):
         raise ConfigError("--evidence: decompose.allocator.kind is uniform, which chooses by none; use knapsack")
     found = read_evidence(path)
-    places = (Path(model).expanduser(), loaded.source_path.parent / model)
+    places = (Path(model).expanduser(), loaded.source_path.parent / model, configs_folder() / model)
     name = next((place.resolve().name for place in places if place.is_dir()), model)
     check(found, settings, model=name, sites=sites)
     return found
@@ -103,10 +105,13 @@ def _totals(loaded: LoadedConfig, plan: Plan) -> dict[str, Any]:
         "payload_bytes": plan.payload_bytes,
         "model_bytes": plan.tensor_bytes,
         "dense_model_bytes": plan.model.dense_bytes,
+        "table_bytes": plan.table_bytes,
+        "dense_table_bytes": sum(table.dense_bytes for table in plan.model.tables),
         "sign_additions": operations.sign_additions,
         "multiplications": operations.multiplications,
         "dense_multiply_additions": plan.weights,
-        "memory_bytes": plan.memory_bytes(tokens=calibration.windows * calibration.window_tokens, width=width),
+        "coverage": plan.coverage.to_json(),
+        "memory_bytes": plan.memory_bytes(tokens=calibration.windows * calibration.most_tokens, width=width),
     }
 
 
@@ -135,6 +140,8 @@ def _sentences(totals: dict[str, Any]) -> list[str]:
         *allocated,
         f"{totals['method']} on {totals['model']}: {totals['bits_per_weight']:.4f} bits per weight over "
         f"{totals['weights']:,} weights in {totals['linears']} linears, {totals['payload_bytes']:,} bytes.",
+        f"{totals['coverage']['told']}.",
+        *_tables(totals),
         f"Whole model: {_size(totals['model_bytes'])} instead of {_size(totals['dense_model_bytes'])} ({-size:+.1%}).",
         f"A token costs {totals['sign_additions']:,} sign additions and {totals['multiplications']:,} multiplications "
         f"in these linears; dense: {totals['dense_multiply_additions']:,} multiply-adds.",
@@ -143,6 +150,12 @@ def _sentences(totals: dict[str, Any]) -> list[str]:
         f"in the last column), the allocator's evidence {_count(totals['evidence_multiply_additions'])}, training end "
         f"to end {_count(totals['training_multiply_additions'])}.",
     ]
+
+
+def _tables(totals: dict[str, Any]) -> list[str]:
+    """Return what embedding and head take, if they are rounded."""
+    now, dense = totals["table_bytes"], totals["dense_table_bytes"]
+    return [f"Embedding and head: {_size(now)} instead of {_size(dense)}."] if now != dense else []
 
 
 def _table(linears: Sequence[dict[str, Any]]) -> Table:

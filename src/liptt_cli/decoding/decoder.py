@@ -21,6 +21,7 @@ from liptt_cli.decoding.shared_input import alone
 from liptt_cli.errors import ConfigError
 from liptt_cli.kernels.native import threads_to_ourselves
 from liptt_cli.layers.packed import PackedLinear
+from liptt_cli.layers.packed_table import output_dtype
 
 CHUNK_TOKENS = 512
 
@@ -98,6 +99,5 @@ class Decoder:
 
 
 def _stream_dtype(model: Any) -> torch.dtype:
-    dtype: torch.dtype = model.get_input_embeddings().weight.dtype
     on_cpu = next(model.parameters()).device.type == "cpu"
-    return torch.float32 if on_cpu else dtype
+    return torch.float32 if on_cpu else output_dtype(model.get_input_embeddings())

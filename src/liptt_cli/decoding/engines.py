@@ -16,6 +16,7 @@ from liptt_cli.decoding.architecture import why_not
 from liptt_cli.decoding.decoder import Decoder
 from liptt_cli.kernels.dispatch import describe, exact
 from liptt_cli.layers.packed import PackedLinear
+from liptt_cli.layers.packed_table import bytes_a_token, output_dtype
 
 
 class Engine(Protocol):
@@ -130,13 +131,15 @@ def _facts(model: Any) -> dict[str, Any]:
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     read = {id(part): part.nbytes for part in model.parameters()}
     if head is None or head.weight is not embedding.weight:
-        read[id(embedding.weight)] = embedding.weight[0].nbytes
-    packed = [module for module in model.modules() if isinstance(module, PackedLinear)]
+        read[id(embedding.weight)] = bytes_a_token(embedding)
+    packed = [module for module in model.modules() if isinstance(module, PackedLinear) and module is not head]
+    rounded = describe(head.form, head.weight.device.type) if isinstance(head, PackedLinear) else None
     routes = Counter(describe(module.form, module.weight.device.type) for module in packed)
     return {
-        "dtype": str(embedding.weight.dtype).removeprefix("torch."),
+        "dtype": str(output_dtype(embedding)).removeprefix("torch."),
         "weight_bytes_per_token": sum(read.values()),
         "packed_linears": len(packed),
+        "packed_head": None if rounded is None else {"name": rounded.name, "reason": rounded.reason},
         "kernels": [
             {"name": route.name, "reason": route.reason, "linears": count} for route, count in routes.most_common()
         ],

@@ -31,7 +31,7 @@ def together(linears: Sequence[nn.Module]) -> Together:
     if len(dense) == len(linears) and len({linear.weight.dtype for linear in dense}) == 1:
         return _concatenated(dense)
     packed = [linear for linear in linears if isinstance(linear, PackedLinear)]
-    program = prepare([linear.value() for linear in packed]) if len(packed) == len(linears) else None
+    program = prepare([linear.stored() for linear in packed]) if len(packed) == len(linears) else None
     if program is not None:
         return _programmed(program, [linear.bias for linear in packed])
     calls = [alone(linear) for linear in linears]

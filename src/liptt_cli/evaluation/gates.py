@@ -7,9 +7,12 @@
     nats>+0.1                  0.1 nats above the reference
     acc<-2%                    an accuracy 2 % below the reference's, on every task
     stdlib.perplexity>+5%      on one corpus;  blimp.acc<0.6  on one task
+    reasoning.mean<-2%         on one section of a suite;  mean<-2%  on all of them
+    peak_bytes>2e9             on what a section measures
 
 A sign makes a limit relative to the reference, and so does a per cent sign. Without a target, `nats` and
-`perplexity` mean every corpus, and any other metric means every task asked for (a group, not its members).
+`perplexity` mean every corpus, what sections of a suite have means every such section, and any other metric means
+every task asked for (a group, not its members).
 """
 
 import operator
@@ -25,7 +28,8 @@ _EXPRESSION = re.compile(
     r"\s*(?:(?P<target>.+)\.)?(?P<metric>[A-Za-z_][\w,-]*)\s*(?P<sign><=|>=|<|>)\s*(?P<limit>[+-]?[\d.]+(?:e[+-]?\d+)?)(?P<percent>\s*%)?\s*"
 )
 _OF_CORPORA = ("nats", "perplexity")
-_EXAMPLES = "Examples: perplexity>+5%, nats>+0.1, perplexity>30, acc<0.4, TASK.acc<-2%, stdlib.perplexity>+5%."
+_OF_SECTIONS = "mean"
+_EXAMPLES = "Examples: perplexity>+5%, nats>+0.1, perplexity>30, acc<0.4, TASK.acc<-2%, SECTION.mean<-2%."
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Gate:
         target, _, metric = name.rpartition(".")
         if self.target is not None:
             return (target, metric) == (self.target, self.metric)
-        judged = found.perplexity if metric in _OF_CORPORA else found.asked()
+        judged = found.perplexity if metric in _OF_CORPORA else [*found.asked(), *found.sections]
         return metric == self.metric and target in judged
 
     def threshold(self, reference: float | None) -> float:
@@ -85,7 +89,7 @@ def read_gates(
         expressions: as given to --fail-if.
         against: whether there is a reference to be relative to.
         corpora: names of the corpora that will be measured.
-        tasks: names of the tasks that will be run.
+        tasks: names of the tasks that will be run, and of a suite's sections.
 
     Raises:
         ConfigError: for all expressions that are not one, lack a reference, or judge nothing that is measured.
@@ -153,9 +157,11 @@ def _read(expression: str) -> Gate | None:
 def _judges_nothing(gate: Gate, corpora: Sequence[str], tasks: Sequence[str]) -> str | None:
     """Return why a gate cannot concern anything; a task's metrics and a group's tasks are known only later."""
     measured = [*corpora, *tasks]
+    if gate.target is not None and gate.metric == _OF_SECTIONS and gate.target not in tasks:
+        return f"no section {gate.target!r} of a suite is asked for; asked for are {', '.join(measured) or 'none'}."
     if gate.target is not None:
         known = gate.target in corpora or bool(tasks)
         return None if known else f"{gate.target!r} is not measured; measured are {', '.join(measured) or 'none'}."
     if gate.metric in _OF_CORPORA:
         return None if corpora else f"{gate.metric} is of corpora, and none is measured; add --perplexity CORPUS."
-    return None if tasks else f"{gate.metric} is of tasks, and none is run; add --tasks TASK."
+    return None if tasks else f"{gate.metric} is of tasks, and none is run; add --tasks TASK or --suite NAME."

@@ -10,11 +10,10 @@ import copy
 import difflib
 import functools
 import logging
-import math
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,11 @@ from torch import nn
 from tqdm.std import tqdm  # type: ignore[import-untyped]  # it carries no types
 
 from liptt_cli.calibration.corpora import reading_datasets
-from liptt_cli.errors import ConfigError, InputError
+from liptt_cli.errors import ConfigError
 from liptt_cli.evaluation.results import TaskScores, grouped
-from liptt_cli.evaluation.task_files import find_task_file, names_in, with_data
+from liptt_cli.evaluation.scoring import scores_of
+from liptt_cli.evaluation.task_files import files_that_say, find_task_file, names_in, with_data
+from liptt_cli.evaluation.task_tree import leaves
 
 Progress = Callable[[int, int], None]
 _BUILT_IN = Path(lm_eval.tasks.__file__).parent
@@ -38,13 +39,18 @@ _BUILT_IN = Path(lm_eval.tasks.__file__).parent
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """How tasks are run: where their data are, how many documents of each, in what batches."""
+    """How tasks are run: where their data are, how many documents of each, in what batches.
+
+    `shots` has the number of examples before a question, by the name of a task or of a group, where a task's own
+    number shall not hold.
+    """
 
     data_root: Path | None = None
     near: Path | None = None
     limit: int | None = None
     batch_size: int = 8
     seed: int = 0
+    shots: Mapping[str, int] = field(default_factory=dict)
 
 
 def run_tasks(
@@ -70,11 +76,8 @@ def run_tasks(
     """
     with _quiet():
         names, manager = _registered(tasks, settings)
-        loaded = _load(manager, names)
-        for task in loaded["tasks"].values():
-            if task.get_config("num_fewshot") is None:
-                task.set_config(key="num_fewshot", value=0)
-            task.set_fewshot_seed(seed=settings.seed)
+        loaded = _load(manager, list(dict.fromkeys(names)))
+        _set_shots(loaded, settings)
         training = model.training
         found = run_harness(
             _Watched(model, tokenizer, batch_size=settings.batch_size, progress=progress),
@@ -83,21 +86,38 @@ def run_tasks(
             bootstrap_iters=0,
         )
         model.train(training)
-    scores = {name: _scores(name, task, found) for name, task in loaded["tasks"].items()}
+    scores = {name: scores_of(name, task, found) for name, task in loaded["tasks"].items()}
     for name, group in loaded["groups"].items():
         scores[name] = grouped(name, [scores[task.task_name] for task in group.get_all_tasks()])
     return scores
 
 
-def require_known(tasks: Sequence[str], settings: TaskSettings) -> None:
-    """Refuse unknown tasks and absent local data, without loading either.
+def require_known(tasks: Sequence[str], settings: TaskSettings) -> list[str]:
+    """Refuse unknown tasks and absent local data, without loading either, and return the name of each task.
 
     Raises:
         ConfigError: if a task is unknown.
         InputError: if a local task's data are not there.
     """
     with _quiet():
-        _registered(tasks, settings)
+        return _registered(tasks, settings)[0]
+
+
+def is_local(spec: str) -> bool:
+    """Tell whether a task given as FOLDER/NAME is there, in a file of its own or inside a group."""
+    return find_task_file(spec, [Path.cwd()]) is not None or _find_member(spec, [Path.cwd()]) is not None
+
+
+def leaf_configs(tasks: Sequence[str], settings: TaskSettings) -> list[list[dict[str, Any]]]:
+    """Return of each task the configurations of the single tasks in it, without loading any data.
+
+    Raises:
+        ConfigError: if a task is unknown.
+        InputError: if a local task's data are not there.
+    """
+    with _quiet():
+        names, manager = _registered(tasks, settings)
+        return [list(leaves(name, manager.task_index)) for name in names]
 
 
 class _Watched(HFLM):  # type: ignore[misc]  # lm_eval carries no types
@@ -135,7 +155,8 @@ def _register(spec: str, index: dict[str, Entry], folders: Sequence[Path], data_
     local = find_task_file(spec, folders)
     file = local or _built_in().get(spec)
     if file is None:
-        return _from_full_index(spec, index)
+        member = _find_member(spec, folders)
+        return _from_full_index(spec, index) if member is None else _register_alone(*member, index, data_root)
     config = _read(file)
     name, kind = _name_and_kind(config, file)
     if local is not None:
@@ -160,14 +181,50 @@ def _register_members(members: Any, index: dict[str, Entry], file: Path, data_ro
                 index[name] = Entry(name, Kind.TASK, None, dict(member))
 
 
+def _find_member(spec: str, folders: Sequence[Path]) -> tuple[dict[str, Any], Path] | None:
+    """Return a task that stands inside a group, given as FOLDER/NAME, and the group's file, if there is one."""
+    for file in files_that_say(spec, folders):
+        members = _read(file).get("task")
+        for member in members if isinstance(members, list) else []:
+            if isinstance(member, Mapping) and member.get("task") == Path(spec).name:
+                return dict(member), file
+    return None
+
+
+def _register_alone(member: Mapping[str, Any], file: Path, index: dict[str, Entry], data_root: Path | None) -> str:
+    """Put a member of a local group into the index by itself: a built-in task with what the group says of it."""
+    name = str(member["task"])
+    base = _read(_built_in()[name]) if name in _built_in() else {}
+    index[name] = Entry(name, Kind.TASK, None, with_data({**base, **member}, file=file, data_root=data_root))
+    return name
+
+
+def _set_shots(loaded: Any, settings: TaskSettings) -> None:
+    """Set how many examples stand before a question: as asked, else as the task says, else none."""
+    wanted = dict(settings.shots)
+    for name, group in loaded["groups"].items():
+        if name in settings.shots:
+            wanted |= dict.fromkeys((task.task_name for task in group.get_all_tasks()), settings.shots[name])
+    for name, task in loaded["tasks"].items():
+        if name in wanted or task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=wanted.get(name, 0))
+        task.set_fewshot_seed(seed=settings.seed)
+
+
 @functools.cache
 def _built_in() -> dict[str, Path]:
     return names_in(sorted(_BUILT_IN.rglob("*.yaml"), key=lambda path: path.as_posix()))
 
 
+@functools.cache
+def _full_index(manager: Any) -> dict[str, Any]:
+    index: dict[str, Any] = manager().task_index
+    return index
+
+
 def _from_full_index(spec: str, index: dict[str, Entry]) -> str:
     if "/" not in spec and not spec.endswith((".yaml", ".yml")):
-        known = TaskManager().task_index
+        known = _full_index(TaskManager)
         if spec in known:
             for name, entry in known.items():
                 index.setdefault(name, entry)
@@ -213,39 +270,6 @@ def _subsets(tasks: Mapping[str, Any], settings: TaskSettings) -> dict[str, list
             generator = random.Random(f"{settings.seed}:{name}")
             chosen[name] = sorted(generator.sample(range(documents), settings.limit))
     return chosen
-
-
-def _scores(name: str, task: Any, found: Mapping[str, Any]) -> TaskScores:
-    samples = sorted(found["samples"][name], key=lambda sample: sample["doc_id"])
-    if not samples:
-        raise InputError(f"task {name}: it has no documents.")
-    filters = sorted({sample["filter"] for sample in samples})
-    metrics, scores, better = {}, {}, {}
-    for key, value in found["results"][name].items():
-        metric, _, chosen = key.partition(",")
-        if chosen in filters and not metric.endswith("_stderr") and isinstance(value, (int, float)):
-            label = metric if chosen == "none" else key
-            metrics[label] = float(value)
-            better[label] = bool(found["higher_is_better"].get(name, {}).get(metric, True))
-            numbers = [sample.get(metric) for sample in samples if sample["filter"] == chosen]
-            if _is_mean(numbers, metrics[label]):
-                scores[label] = [float(number) for number in numbers]
-    documents = [str(sample["doc_id"]) for sample in samples if sample["filter"] == filters[0]]
-    return TaskScores(name, metrics, scores, documents, better, _chance(task, samples))
-
-
-def _is_mean(numbers: Sequence[Any], mean: float) -> bool:
-    if not all(isinstance(number, (int, float)) for number in numbers):
-        return False
-    return math.isclose(math.fsum(numbers) / len(numbers), mean, rel_tol=1e-9, abs_tol=1e-12)
-
-
-def _chance(task: Any, samples: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the accuracy of a blind guess; None for a task without choices."""
-    if task.OUTPUT_TYPE != "multiple_choice":
-        return None
-    repeats = 2 if "acc_mutual_info" in samples[0]["metrics"] else 1
-    return math.fsum(repeats / len(sample["arguments"]) for sample in samples) / len(samples)
 
 
 @contextlib.contextmanager

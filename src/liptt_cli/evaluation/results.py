@@ -44,13 +44,17 @@ class TaskScores:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that was measured of one model, with the settings and the corpora's sha256."""
+    """Everything that was measured of one model, with the settings and the corpora's sha256.
+
+    `sections` are the numbers of a suite's sections, by section and number, such as `speed` and `peak_bytes`.
+    """
 
     perplexity: dict[str, Perplexity]
     tasks: dict[str, TaskScores]
     corpora: dict[str, str]
     settings: dict[str, object]
     seconds: float
+    sections: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def asked(self) -> list[str]:
         """Return the tasks and groups that were asked for, without the members of a group."""
@@ -93,7 +97,7 @@ def standard_error(values: Sequence[float]) -> float:
 
 
 def flat(evaluation: Evaluation) -> Mapping[str, float]:
-    """Return every number by its name, such as `stdlib.nats` or `stdlib_cloze.acc`."""
+    """Return every number by its name, such as `stdlib.nats`, `stdlib_cloze.acc` or `reasoning.mean`."""
     corpora = {
         f"{name}.{kind}": value
         for name, found in evaluation.perplexity.items()
@@ -102,4 +106,5 @@ def flat(evaluation: Evaluation) -> Mapping[str, float]:
     tasks = {
         f"{name}.{metric}": value for name, found in evaluation.tasks.items() for metric, value in found.metrics.items()
     }
-    return corpora | tasks
+    sections = {f"{name}.{kind}": value for name, found in evaluation.sections.items() for kind, value in found.items()}
+    return corpora | tasks | sections

@@ -13,7 +13,7 @@ from typing import Any
 from liptt_cli.errors import InputError
 
 _NAMED = re.compile(rb"""^["']?(?:task|group)["']?:[ \t]*["']?([^\s"'#]+)["']?[ \t]*\r?$""", re.MULTILINE)
-_LOCAL_READERS = frozenset({"json", "csv", "parquet", "text", "arrow"})
+LOCAL_READERS = frozenset({"json", "csv", "parquet", "text", "arrow"})
 
 
 def find_task_file(spec: str, folders: Sequence[Path]) -> Path | None:
@@ -39,6 +39,13 @@ def names_in(paths: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
+def files_that_say(spec: str, folders: Sequence[Path]) -> list[Path]:
+    """Return the YAML files that hold the name of a task given as FOLDER/NAME somewhere, perhaps inside a group."""
+    paths = [folder / Path(spec).expanduser() for folder in folders] if "/" in spec else []
+    files = {file.resolve() for path in paths if path.parent.is_dir() for file in path.parent.glob("*.yaml")}
+    return sorted(file for file in files if Path(spec).name.encode() in file.read_bytes())
+
+
 def with_data(config: Mapping[str, Any], *, file: Path, data_root: Path | None) -> dict[str, Any]:
     """Return a task's or a group's configuration with every local data file as an absolute path.
 
@@ -52,7 +59,7 @@ def with_data(config: Mapping[str, Any], *, file: Path, data_root: Path | None) 
 def _with_data(config: Mapping[str, Any], folders: Sequence[Path], file: Path) -> dict[str, Any]:
     found = dict(config)
     options = found.get("dataset_kwargs")
-    if found.get("dataset_path") in _LOCAL_READERS and isinstance(options, Mapping) and "data_files" in options:
+    if found.get("dataset_path") in LOCAL_READERS and isinstance(options, Mapping) and "data_files" in options:
         found["dataset_kwargs"] = {**options, "data_files": _absolute(options["data_files"], folders, file)}
     if isinstance(found.get("task"), list):
         found["task"] = [_with_data(m, folders, file) if isinstance(m, Mapping) else m for m in found["task"]]

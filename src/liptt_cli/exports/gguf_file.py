@@ -123,12 +123,12 @@ def numbers(job: GgufJob, path: Path) -> dict[str, Float[Tensor, "*shape"]]:
 
 def _planned(job: GgufJob) -> Iterator[_Planned]:
     tied = job.model.config.get("tie_word_embeddings")
-    for stored, piece in job.model.pieces.items():
+    for stored in job.model.pieces:
         name = gguf_name(stored)
         if name is None or (tied and name == "output.weight"):
             continue
         linear = job.model.linears.get(stored)
-        shape = piece.shape if linear is None else job.model.forms[linear].shape
+        shape = job.model.shape(stored)
         yield _Planned(stored, name, _type(job, linear, shape), shape)
 
 

@@ -82,6 +82,8 @@ def _names(job: PackQuantizedJob, stored: str) -> list[str]:
 
 
 def _pieces(job: PackQuantizedJob, stored: str) -> list[Piece]:
+    if stored in job.model.tables:
+        return [matrix_piece(job.model.overlay, job.model.tables[stored], stored=stored, dtype=job.dtype)]
     if stored not in job.model.linears:
         return [job.model.pieces[stored]]
     linear = job.model.linears[stored]
@@ -158,17 +160,15 @@ def _ignored(job: PackQuantizedJob) -> Sequence[str]:
     """Return the modules with a matrix that stays plain, and the head, which may share the embeddings' matrix."""
     plain = {
         job.model.linears.get(stored, stored.removesuffix(".weight"))
-        for stored, piece in job.model.pieces.items()
-        if stored.endswith(".weight")
-        and not _is_packed(job, stored)
-        and (len(piece.shape) == 2 or stored in job.model.linears)
+        for stored in job.model.pieces
+        if stored.endswith(".weight") and not _is_packed(job, stored) and len(job.model.shape(stored)) == 2
     }
     return sorted(plain | {"lm_head"})
 
 
 def _difference(job: PackQuantizedJob, stored: str, pieces: Mapping[str, Piece]) -> float:
     names = _names(job, stored)
-    if stored not in job.model.linears:
+    if stored not in job.model.linears and stored not in job.model.tables:
         if b"".join(pieces[stored].read()) != b"".join(job.model.pieces[stored].read()):
             raise IntegrityError(f"{stored}: read back, it is not what the packed model has")
         return 0.0

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from liptt_cli.formats.base import Encoded
@@ -41,6 +42,12 @@ class PackedModel:
         return {name: linear for linear, name in stored.items() if name is not None}
 
     @cached_property
+    def tables(self) -> dict[str, str]:
+        """Return the table of each blob of embedding or head, by the blob's stored name."""
+        stored = {table: resolve(f"{table}.weight", self.pieces) for table in self.overlay.tables}
+        return {name: table for table, name in stored.items() if name is not None}
+
+    @cached_property
     def config(self) -> dict[str, Any]:
         """Return `config.json`."""
         found: dict[str, Any] = json.loads((self.path / "config.json").read_bytes())
@@ -53,8 +60,17 @@ class PackedModel:
 
     def value(self, name: str) -> Encoded:
         """Return the weight behind a blob's stored name."""
-        return self.overlay.value(self.linears[name])
+        return self.overlay.value(self._modules[name])
 
     def tensor(self, name: str) -> Tensor:
-        """Return a tensor that is no blob, as stored."""
-        return read_tensor(self.pieces[name])
+        """Return a tensor that is no linear's blob: as stored, or the numbers that a rounded table stands for."""
+        return self.value(name).dense(torch.float32) if name in self.tables else read_tensor(self.pieces[name])
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor, of a blob that of the matrix that it stands for."""
+        module = self._modules.get(name)
+        return self.pieces[name].shape if module is None else self.overlay.packed[module].shape
+
+    @property
+    def _modules(self) -> dict[str, str]:
+        return {**self.linears, **self.tables}

@@ -57,7 +57,7 @@ def written_bytes(job: PlainJob, directory: Path) -> dict[str, int]:
 
 def _difference(job: PlainJob, name: str, found: torch.Tensor) -> float:
     dtype = getattr(torch, job.dtype)
-    if name in job.model.linears:
+    if name in job.model.linears or name in job.model.tables:
         meant = job.model.value(name).dense(torch.float32)
         expected = meant.to(dtype)
     else:

@@ -21,7 +21,9 @@ from liptt_cli.exports.carrying import (
     hf_carried,
     liptt_carried,
 )
+from liptt_cli.forms.around import AroundForm
 from liptt_cli.forms.base import Form
+from liptt_cli.planning.experts import place_of
 
 Name = Literal["liptt", "hf", "compressed-tensors", "gguf"]
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -82,8 +84,11 @@ def carried_by(name: Name, forms: Forms, wishes: Wishes) -> dict[str, Carried]:
     """Return what a target makes of each linear.
 
     Raises:
-        ConfigError: if it loses the codes of some, and the user has not allowed that.
+        ConfigError: if some are more than a matrix, or experts' that it cannot hold, or it loses the codes of some and
+            the user has not allowed that.
     """
+    _refuse_around(name, forms)
+    _refuse_experts(name, forms)
     target = TARGETS[name]
     carried = target.carries(forms, wishes)
     lost = {linear: each for linear, each in carried.items() if each.kind != "exact"}
@@ -102,6 +107,25 @@ def refuse_wishes(name: Name, wishes: Wishes) -> None:
         raise ConfigError(Fault("--type", f"only GGUF has types, not {name}; leave it out, or use --to gguf"))
     if name != "hf" and wishes.dtype is not None:
         raise ConfigError(Fault("--dtype", f"only a plain model has a dtype of its own, not {name}; use --to hf"))
+
+
+def _refuse_around(name: Name, forms: Forms) -> None:
+    """Refuse linears that are more than a matrix, which no other program runs, however its numbers are written."""
+    around = {linear: form for linear, form in forms.items() if isinstance(form, AroundForm)}
+    if around and name != "liptt":
+        linear, form = next(iter(around.items()))
+        named = f"{len(around)} of {len(forms)} linears, such as {linear}, have"
+        told = named if linear != ANY_LINEAR else "linears have"
+        message = f"{told} {form.told} around the weight, which {name} cannot hold in any way"
+        raise ConfigError(Fault("export", f"{message}; export to liptt alone, or compress without binarize.around"))
+
+
+def _refuse_experts(name: Name, forms: Forms) -> None:
+    """Refuse the experts of a mixture, which only transformers itself, and we, read one by one."""
+    expert = next((linear for linear in forms if place_of(linear)), None)
+    if expert is not None and name not in ("liptt", "hf"):
+        message = f"{name} has no place for the experts of a mixture, such as {expert}; export to hf or liptt"
+        raise ConfigError(Fault("export", message))
 
 
 def _refusal(name: Name, lost: Mapping[str, Carried], count: int) -> str:

@@ -14,24 +14,16 @@ from liptt_cli.forms.base import Form
 
 
 @runtime_checkable
-class Encoded(Protocol):
-    """One compressed weight W of shape (out, in)."""
+class Stored(Protocol):
+    """What a blob stands for: one compressed weight W, mostly, or one with something around it (formats/around.py)."""
 
     @property
     def form(self) -> Form:
         """Return what is stored of it."""
         ...
 
-    def dense(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, "out in"]:
-        """Return the matrix that it stands for."""
-        ...
-
     def apply(self, x: Float[Tensor, "*lead in"]) -> Float[Tensor, "*lead out"]:
-        """Return `x @ dense().T` by the cheap route, in the dtype of x: the meaning of every kernel."""
-        ...
-
-    def rows(self, index: Int[Tensor, "*lead"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*lead in"]:
-        """Return `dense()[index]`: what a table of embeddings is asked for."""
+        """Return what becomes of x, in the dtype of x: the meaning of every kernel."""
         ...
 
     def fields(self) -> dict[str, Tensor]:
@@ -44,4 +36,17 @@ class Encoded(Protocol):
         Raises:
             IntegrityError: if a scale is not finite in float16.
         """
+        ...
+
+
+@runtime_checkable
+class Encoded(Stored, Protocol):
+    """One compressed weight W of shape (out, in); `apply` is `x @ dense().T` by the cheap route."""
+
+    def dense(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, "out in"]:
+        """Return the matrix that it stands for."""
+        ...
+
+    def rows(self, index: Int[Tensor, "*lead"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*lead in"]:
+        """Return `dense()[index]`: what a table of embeddings is asked for."""
         ...

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from liptt_cli.formats.rounding import levels, to_half
-from liptt_cli.forms.leaves import Alphabet, EnvelopeForm, GridForm
+from liptt_cli.formats.rounding import indices, levels, to_half
+from liptt_cli.forms.alphabets import Alphabet
+from liptt_cli.forms.leaves import EnvelopeForm, GridForm
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,8 @@ class Grid:
 
     def settled(self) -> "Grid":
         """Return codes as indices and scales in float16; levels are turned back into indices."""
-        codes = self.codes if self.codes.dtype == torch.uint8 else (self.codes.detach() > 0).to(torch.uint8)
         return Grid(
-            codes,
+            indices(self.codes, self.alphabet),
             self.scale.settled("scale") if self.scale else None,
             self.shift.settled("shift") if self.shift else None,
             self.alphabet,

@@ -1,22 +1,23 @@
 """The contract of a form: what is stored of one weight, priced to the byte without a tensor.
 
 A form lists its sections in the order of the blob; each starts at a multiple of 16 bytes. Codes are
-`bits`-wide indices, dense, least significant bit first along `in`, each row padded to a byte.
+`bits`-wide indices, dense, least significant bit first along `in`, each row padded to a byte; trits are five to a byte.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-Storage = Literal["index", "float16", "bfloat16", "float32"]
+Storage = Literal["index", "trit", "float16", "bfloat16", "float32"]
 
 ALIGNMENT_BYTES = 16
+TRITS_A_BYTE = 5
 FLOAT_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
 class Section:
-    """One tensor of a form: `bits` is the width of an index and 0 for floats."""
+    """One tensor of a form: `bits` is the width of an index in memory, and in the file but for trits; 0 for floats."""
 
     name: str
     storage: Storage
@@ -34,9 +35,10 @@ class Section:
     @property
     def bytes(self) -> int:
         """Return the exact bytes, the padding of rows included."""
-        if self.storage == "index":
-            *lead, columns = self.shape
-            return self.entries // columns * -(-columns * self.bits // 8) if columns else 0
+        if self.storage in ("index", "trit"):
+            *_, columns = self.shape
+            row = -(-columns * self.bits // 8) if self.storage == "index" else -(-columns // TRITS_A_BYTE)
+            return self.entries // columns * row if columns else 0
         return self.entries * FLOAT_BYTES[self.storage]
 
     def inside(self, parent: str) -> "Section":

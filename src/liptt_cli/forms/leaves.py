@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from liptt_cli.forms.alphabets import ALPHABETS, Alphabet
 from liptt_cli.forms.base import Operations, Section
 
 Float = Literal["float16", "bfloat16", "float32"]
-Alphabet = Literal["sign"]
-
-ALPHABET_BITS: dict[Alphabet, int] = {"sign": 1}
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,8 @@ class GridForm:
     def sections(self) -> tuple[Section, ...]:
         """Return codes, scale, shift."""
         rows, columns = self.shape
-        found = [Section("codes", "index", (self.planes, rows, columns), ALPHABET_BITS[self.alphabet])]
+        storage: Literal["index", "trit"] = "trit" if self.alphabet == "trit" else "index"
+        found = [Section("codes", storage, (self.planes, rows, columns), ALPHABETS[self.alphabet].bits)]
         if self.scale is not None:
             found += self.scale.sections("scale", planes=self.planes, columns=columns)
         if self.shift is not None:
@@ -104,7 +103,7 @@ class GridForm:
     def operations(self) -> Operations:
         """Return one addition an entry, plane and rank of the scale, and the multiplications by the scales."""
         rows, columns = self.shape
-        scales = sum(s.entries for s in self.sections() if s.storage != "index")
+        scales = sum(s.entries for s in self.sections() if not s.bits)
         return Operations(self.sign_products * self.planes * rows * columns, scales)
 
     def to_json(self) -> dict[str, object]:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from liptt_cli.forms.around import weight_form
 from liptt_cli.forms.base import Form, Operations, Section
 from liptt_cli.forms.chain import ChainForm
+from liptt_cli.forms.turned import TurnedForm
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class SumForm:
 
 def inner_ranks(form: Form) -> tuple[int, ...]:
     """Return the inner ranks of all chains of a form, in order."""
+    form = weight_form(form)
     if isinstance(form, SumForm):
         return tuple(rank for part in form.parts for rank in inner_ranks(part))
+    if isinstance(form, TurnedForm):
+        return inner_ranks(form.inner)
     return form.ranks if isinstance(form, ChainForm) else ()

@@ -21,6 +21,7 @@ class LipttConfig(QuantizationConfigMixin):
         *,
         forms: Mapping[str, Any] | None = None,
         layers: Mapping[str, str] | None = None,
+        tables: Mapping[str, str] | None = None,
         dequantize: bool = False,
         **facts: Any,
     ) -> None:
@@ -29,6 +30,7 @@ class LipttConfig(QuantizationConfigMixin):
         Args:
             forms: form JSON by short name.
             layers: short name of a form by linear.
+            tables: short name of a form by embedding and head, if they are rounded.
             dequantize: load into plain linears. Not saved.
             **facts: format_version, recipe_sha256, source_model, source_revision, modules_to_not_convert, and
                 whatever else a later format adds.
@@ -37,6 +39,8 @@ class LipttConfig(QuantizationConfigMixin):
         self.__dict__.update(facts)
         self.forms = dict(forms or {})
         self.layers = dict(layers or {})
+        if tables:
+            self.tables = dict(tables)
         self.dequantize = dequantize
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,3 +55,7 @@ class LipttConfig(QuantizationConfigMixin):
             FormatVersionError: if the format is newer than this version.
         """
         return read_forms(self.__dict__)
+
+    def table_forms(self) -> dict[str, Form]:
+        """Return the form of embedding and head if they are rounded, one if they are tied, else none."""
+        return read_forms(self.__dict__, "tables")

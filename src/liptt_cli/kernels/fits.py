@@ -1,9 +1,11 @@
 """Which forms are sign products, told from the form alone, and the reason where one is not."""
 
+from liptt_cli.forms.around import AroundForm
 from liptt_cli.forms.base import Form
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm, ZeroForm
 from liptt_cli.forms.sum import SumForm
+from liptt_cli.forms.turned import TurnedForm
 from liptt_cli.forms.zones import ZonesForm
 
 
@@ -17,8 +19,12 @@ def misfit(form: Form) -> str | None:
         return _zones_misfit(form)
     if isinstance(form, GridForm):
         return _grid_misfit(form)
+    if isinstance(form, TurnedForm):
+        return "turned coordinates: torch turns what goes in and out"
     if isinstance(form, DenseForm):
         return "plain numbers: torch multiplies them"
+    if isinstance(form, AroundForm):
+        return "a norm, experts or rounded inputs around the weight"
     return "nothing but zeros" if isinstance(form, ZeroForm) else f"no kernel for {type(form).__name__}"
 
 
@@ -38,14 +44,16 @@ def _chain_misfit(form: ChainForm) -> str | None:
     for core in form.cores:
         if not isinstance(core, GridForm):
             return "a core that is not one grid of signs"
-        if core.shift is not None:
-            return "a core with a shift"
+        if core.shift is not None or core.alphabet != "sign":
+            return "a core with a shift" if core.alphabet == "sign" else f"a core of {core.alphabet}"
         if reason := _grid_misfit(core):
             return reason
     return None
 
 
 def _zones_misfit(form: ZonesForm) -> str | None:
+    if any(isinstance(part, ZonesForm) for part in form.parts):
+        return "zones within zones"
     grids = [part for part in form.parts if isinstance(part, GridForm)]
     if not grids:
         return "zones without codes: torch multiplies them"

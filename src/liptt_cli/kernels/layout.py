@@ -54,7 +54,7 @@ def segments_of(group_ends: Sequence[int]) -> Segments:
 
 def panel_order() -> Tensor:
     """Return which row of a panel each of its 64 bytes is."""
-    return torch.arange(PANEL_ROWS).reshape(2, -1).T.flatten()
+    return torch.arange(PANEL_ROWS).reshape(4, -1).T.flatten()
 
 
 def panel_codes(codes: Bool[Tensor, "rows columns"], segments: Segments) -> UInt8[Tensor, " n"]:

@@ -5,7 +5,8 @@
 Planes and ranks of a magnitude are a term each. A chain of two sign cores is two products, one after the other, its
 diagonals folded into `rows` and `cols`. A shift of one number a row is a chain of rank one over ones. Codes of a zone
 of whole columns are a term over gathered columns; of single entries, half the difference of two sign matrices:
-m * s = ((m and s>0) - (m and s<0)), each written as signs. Columns of plain numbers stay with torch.
+m * s = ((m and s>0) - (m and s<0)), each written as signs. Trits are half the sum of two sign matrices; indices of k
+bits are k of them, each counting twice the one before, and a constant. Columns of plain numbers stay with torch.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from liptt_cli.formats.grid import Envelope, Grid
 from liptt_cli.formats.sum import Sum
 from liptt_cli.formats.zero import Zero
 from liptt_cli.formats.zones import Zones
+from liptt_cli.forms.alphabets import ALPHABETS
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,40 @@ def lower(value: Encoded) -> Lowered:
     return Lowered()
 
 
+def _signs(grid: Grid) -> tuple[Grid, tuple[float, ...]]:
+    """Return codes as planes of signs under the same scales, and how much each plane counts.
+
+    The bits of an index i are signs s: level = first + step * i = sum over bits of step * 2^b / 2 * s + a constant.
+    """
+    known = ALPHABETS[grid.alphabet]
+    if grid.alphabet == "sign":
+        return grid, (1.0,) * len(grid.codes)
+    if grid.alphabet == "trit":
+        planes, counts = [grid.codes >= 1, grid.codes >= 2], [0.5, 0.5]
+    else:
+        planes = [(grid.codes >> bit) & 1 for bit in range(known.bits)]
+        counts = [known.step * 2.0**bit / 2 for bit in range(known.bits)]
+        planes.append(torch.ones_like(grid.codes))
+        counts.append(known.first + known.step * (known.count - 1) / 2)
+    scale = grid.scale
+    if scale is not None:
+        cols = None if scale.cols is None else scale.cols.repeat(len(planes), 1, 1)
+        scale = Envelope(scale.rows.repeat(len(planes), 1, 1, 1), cols, scale.group_columns)
+    codes = torch.cat([plane.to(torch.uint8) for plane in planes])
+    return Grid(codes, scale, grid.shift), tuple(count for count in counts for _ in grid.codes)
+
+
 def _grid_terms(grid: Grid, *, columns: Tensor | None = None) -> tuple[Term, ...]:
-    """Return a term for each plane and rank; `columns` are the numbers of the columns that the codes have."""
+    """Return a term for each plane of signs and rank; `columns` are the numbers of the columns that the codes have."""
+    signs, counts = _signs(grid)
     terms = []
-    for plane, codes in enumerate(grid.codes.bool()):
-        if grid.scale is None:
-            terms.append(Term(codes, (codes.shape[1],), gather=columns))
+    for plane, (codes, count) in enumerate(zip(signs.codes.bool(), counts, strict=True)):
+        rows = None if count == 1 else torch.full((len(codes),), count, device=codes.device)
+        if signs.scale is None:
+            terms.append(Term(codes, (codes.shape[1],), gather=columns).scaled(rows=rows))
             continue
-        for rank in range(grid.scale.rows.shape[1]):
-            terms.append(_under_envelope(codes, grid.scale, (plane, rank), columns))
+        for rank in range(signs.scale.rows.shape[1]):
+            terms.append(_under_envelope(codes, signs.scale, (plane, rank), columns).scaled(rows=rows))
     return tuple(terms)
 
 
@@ -141,7 +168,7 @@ def _cropped(grid: Grid, rows: int, columns: int) -> Grid:
 def _lower_zones(zones: Zones) -> Lowered:
     regions = zones.regions()
     found = Lowered()
-    for number, (part, region) in enumerate(zip(zones.parts, regions, strict=True)):
+    for number, (part, region) in enumerate(zip(zones.whole_parts(), regions, strict=True)):
         if isinstance(part, Grid):
             columns = region[0].nonzero().flatten() if zones.layout == "column" else None
             found += Lowered(_masked(part, region) if columns is None else _gathered(part, columns, zones.shape[0]))
@@ -158,13 +185,16 @@ def _gathered(part: Grid, columns: Tensor, rows: int) -> tuple[Term, ...]:
 
 def _masked(part: Grid, region: Bool[Tensor, "out in"]) -> tuple[Term, ...]:
     """Return the codes of some entries, zero elsewhere: half of the signs that are + there, less those that are -."""
-    planes = len(part.codes)
-    spread = torch.zeros(planes, *region.shape, dtype=torch.uint8, device=region.device)
-    codes = spread.masked_scatter(region.expand(spread.shape), part.codes).bool()
-    half = torch.full((region.shape[0],), 0.5, device=region.device)
-    above = _grid_terms(replace(part, codes=(region & codes).to(torch.uint8)))
-    below = _grid_terms(replace(part, codes=(region & ~codes).to(torch.uint8)))
-    return tuple(term.scaled(rows=half) for term in above) + tuple(term.scaled(rows=-half) for term in below)
+    signs, counts = _signs(part)
+    spread = torch.zeros(len(counts), *region.shape, dtype=torch.uint8, device=region.device)
+    codes = spread.masked_scatter(region.expand(spread.shape), signs.codes).bool()
+    ranks = 1 if signs.scale is None else signs.scale.rows.shape[1]
+    halves = [torch.full((region.shape[0],), count / 2, device=region.device) for count in counts for _ in range(ranks)]
+    above = _grid_terms(replace(signs, codes=(region & codes).to(torch.uint8)))
+    below = _grid_terms(replace(signs, codes=(region & ~codes).to(torch.uint8)))
+    return tuple(term.scaled(rows=half) for term, half in zip(above, halves, strict=True)) + tuple(
+        term.scaled(rows=-half) for term, half in zip(below, halves, strict=True)
+    )
 
 
 def _alone(zones: Zones, number: int) -> Zones:

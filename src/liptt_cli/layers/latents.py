@@ -1,53 +1,33 @@
-"""Latents: the trainable twins of the nodes of `formats`; trainable.py has their laws.
+"""Latents: the trainable twins of the nodes of `formats`; trainable.py has their laws."""
 
-A scale vector is kept as (vector of unit mean magnitude) x (fixed number), so that Adam's step, which is absolute, is a
-share of the vector's mean: with one absolute step for vectors of different size the block outputs drift, and a
-distillation through normalised states does not see it.
-"""
-
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from liptt_cli.formats.around import Around, Experts
 from liptt_cli.formats.base import Encoded
+from liptt_cli.formats.build import turns_of
 from liptt_cli.formats.chain import Chain
 from liptt_cli.formats.dense import DTYPES, Dense
 from liptt_cli.formats.grid import Envelope, Grid
-from liptt_cli.formats.rounding import levels
 from liptt_cli.formats.sum import Sum
+from liptt_cli.formats.turned import Turned
 from liptt_cli.formats.zero import Zero
 from liptt_cli.formats.zones import Zones
-from liptt_cli.layers.flips import Flips
-from liptt_cli.layers.ste import ede_slope, sign, store
-from liptt_cli.menu.tuning import LatentOptions
-
-
-class Part(nn.Module):
-    """A piece of a trainable weight that may own parameters."""
-
-    def own(self) -> dict[str, nn.Parameter]:
-        """Return this piece's own parameters by group, without its children's."""
-        return {}
-
-    def advance(self, progress: float) -> None:
-        """Hear how far the training is, in 0..1: before its first step, and after each with the gradients there."""
-
-
-class Latent(Part, ABC):
-    """The trainable twin of a node of `formats`."""
-
-    @abstractmethod
-    def view(self) -> Encoded:
-        """Return the value with gradients."""
+from liptt_cli.layers.codes import Codes, FixedCodes, FlippedCodes, SignCodes
+from liptt_cli.layers.parts import Latent, Part, Start
+from liptt_cli.layers.rounded_codes import DenseCodes, LowRankCodes, Region, RoundedCodes
+from liptt_cli.layers.scales import ClosedScale, EnvelopeLatent, ScaleLatent
+from liptt_cli.layers.ste import store
 
 
 class DenseLatent(Latent):
     """A matrix of plain numbers, rounded to the dtype that the file holds."""
 
-    def __init__(self, value: Dense, start: "Start") -> None:
+    def __init__(self, value: Dense, start: Start, region: Region | None = None) -> None:
         """Start at the stored numbers, in float32."""
         super().__init__()
         self.values = nn.Parameter(value.values.to(torch.float32, copy=True), requires_grad="weights" in start.train)
@@ -57,94 +37,49 @@ class DenseLatent(Latent):
         """Return the value with gradients."""
         return Dense(store(self.values, DTYPES[self.stored]), self.stored)
 
-    def own(self) -> dict[str, nn.Parameter]:
+    def own(self) -> dict[str, list[nn.Parameter]]:
         """Return the matrix."""
-        return {"weights": self.values}
-
-
-class ScaleLatent(Part):
-    """Scales of unit mean magnitude times a fixed number, the mean taken over the last `axes` axes."""
-
-    unit: Tensor
-
-    def __init__(self, scale: Tensor, start: "Start", *, axes: int) -> None:
-        """Start at the stored numbers; a vector of zeros has the unit 1."""
-        super().__init__()
-        unit = scale.double().abs().mean(dim=tuple(range(-axes, 0)), keepdim=True).float()
-        self.register_buffer("unit", torch.where(unit > 0, unit, 1.0))
-        self.relative = nn.Parameter(scale.float() / self.unit, requires_grad="scales" in start.train)
-
-    def forward(self) -> Tensor:
-        """Return the scales as the file holds them, with gradients."""
-        return store(self.relative * self.unit)
-
-    def own(self) -> dict[str, nn.Parameter]:
-        """Return the relative scales."""
-        return {"scales": self.relative}
-
-
-class EnvelopeLatent(Part):
-    """The scales of a grid; each plane and rank has its own unit."""
-
-    def __init__(self, value: Envelope, start: "Start") -> None:
-        """Start at the stored numbers."""
-        super().__init__()
-        self.rows = ScaleLatent(value.rows, start, axes=2)
-        self.cols = None if value.cols is None else ScaleLatent(value.cols, start, axes=1)
-        self.group_columns = value.group_columns
-
-    def forward(self) -> Envelope:
-        """Return the scales with gradients."""
-        return Envelope(self.rows(), None if self.cols is None else self.cols(), self.group_columns)
+        return {"weights": [self.values]}
 
 
 class GridLatent(Latent):
-    """Codes as the rounding of latents, as signs that flip, or as fixed indices."""
+    """Codes, and the scale and the shift that they are under."""
 
-    codes: Tensor
-
-    def __init__(self, value: Grid, start: "Start") -> None:
-        """Start at the value's codes and scales, and at the next source."""
+    def __init__(self, value: Grid, start: Start, region: Region | None = None) -> None:
+        """Start at the value's codes and scales, and at the next source; `region` is where the codes lie."""
         super().__init__()
         source = start.next_source()
-        self.alphabet, self.ste, self.slope = value.alphabet, start.options.ste, start.options.ste_slope
+        self.alphabet = value.alphabet
         self.scale = None if value.scale is None else EnvelopeLatent(value.scale, start)
         self.shift = None if value.shift is None else EnvelopeLatent(value.shift, start)
-        self.latent: nn.Parameter | None = None
-        self.flips: Flips | None = None
-        if "codes" not in start.train or start.options.kind == "none":
-            self.register_buffer("codes", value.codes)
-        elif start.options.kind == "dense":
-            self.latent = nn.Parameter(_starting_latent(value, source, unit=start.options.unit))
-        else:
-            self.latent = nn.Parameter(_starting_latent(value, None, unit=True))
-            self.flips = Flips(self.latent, share=start.options.flip_share, every=start.options.flip_every)
+        self.codes = _codes(value, source, start, region)
+        self.closed: ClosedScale | None = None
+        if start.options.scales == "closed" and value.scale is not None and isinstance(self.codes, RoundedCodes):
+            self.closed = ClosedScale(value.scale, self.codes.sizes())
 
     def view(self) -> Grid:
         """Return the value with gradients."""
-        if self.latent is None:
-            codes = self.codes
-        else:
-            codes = sign(self.latent, kind=self.ste, slope=self.slope) if self.flips is None else self.latent
+        scale, shift = self._envelopes()
+        return Grid(self.codes(scale, shift), scale, shift, self.alphabet)
+
+    @torch.no_grad()
+    def now(self, *, entrywise: bool = False) -> Tensor | None:
+        """Return the codes as they are, None if they do not train; `entrywise`: only what a shard of a latent tells."""
+        if not self.codes.own() or (entrywise and isinstance(self.codes, RoundedCodes)):
+            return None
+        return self.codes.now(*self._envelopes())
+
+    def _envelopes(self) -> tuple[Envelope | None, Envelope | None]:
         scale, shift = (None if part is None else part() for part in (self.scale, self.shift))
-        return Grid(codes, scale, shift, self.alphabet)
-
-    def own(self) -> dict[str, nn.Parameter]:
-        """Return the latents, if the codes train."""
-        return {} if self.latent is None else {"codes": self.latent}
-
-    def advance(self, progress: float) -> None:
-        """Steepen the estimator that does, and let signs flip."""
-        if self.ste == "ede":
-            self.slope = ede_slope(progress)
-        if self.flips is not None and self.latent is not None:
-            self.flips.take(self.latent)
+        if self.closed is not None and scale is not None and isinstance(self.codes, RoundedCodes):
+            scale = self.closed(scale, self.codes.sizes())
+        return scale, shift
 
 
 class ChainLatent(Latent):
     """A latent for each core, and the scale vectors beside them."""
 
-    def __init__(self, value: Chain, start: "Start") -> None:
+    def __init__(self, value: Chain, start: Start, region: Region | None = None) -> None:
         """Start at the value's cores and scales."""
         super().__init__()
         self.cores = nn.ModuleList(make_latent(core, start) for core in value.cores)
@@ -163,7 +98,7 @@ class ChainLatent(Latent):
 class SumLatent(Latent):
     """A latent for each part."""
 
-    def __init__(self, value: Sum, start: "Start") -> None:
+    def __init__(self, value: Sum, start: Start, region: Region | None = None) -> None:
         """Start at the parts."""
         super().__init__()
         self.parts = nn.ModuleList(make_latent(part, start) for part in value.parts)
@@ -178,23 +113,43 @@ class ZonesLatent(Latent):
 
     labels: Tensor
 
-    def __init__(self, value: Zones, start: "Start") -> None:
+    def __init__(self, value: Zones, start: Start, region: Region | None = None) -> None:
         """Start at the parts."""
         super().__init__()
-        self.parts = nn.ModuleList(make_latent(part, start) for part in value.parts)
+        regions = value.regions(region)
+        self.parts = nn.ModuleList(
+            make_latent(part, start, there) for part, there in zip(value.parts, regions, strict=True)
+        )
         self.register_buffer("labels", value.labels)
-        self.shape, self.layout, self.counts = value.shape, value.layout, value.counts
+        self.bare = replace(value, labels=value.labels[:0], parts=())
 
     def view(self) -> Zones:
         """Return the value with gradients."""
-        parts = cast(tuple[Zero | Dense | Grid, ...], tuple(cast(Latent, part).view() for part in self.parts))
-        return Zones(self.labels, parts, self.shape, self.layout, self.counts)
+        parts = cast(tuple[Zero | Dense | Grid | Zones, ...], tuple(cast(Latent, part).view() for part in self.parts))
+        return replace(self.bare, labels=self.labels, parts=parts)
+
+
+class TurnedLatent(Latent):
+    """A latent for the inner value; the turns stay."""
+
+    def __init__(self, value: Turned, start: Start, region: Region | None = None) -> None:
+        """Start at the inner value."""
+        super().__init__()
+        self.inner = make_latent(value.inner, start)
+        self.form, self.stored = value.form, [name for name in value.fields() if not name.startswith("inner.")]
+        for name in self.stored:
+            self.register_buffer(name.replace(".", "_"), value.fields()[name])
+
+    def view(self) -> Turned:
+        """Return the value with gradients."""
+        left, right = turns_of(self.form, {name: getattr(self, name.replace(".", "_")) for name in self.stored})
+        return Turned(self.inner.view(), left, right)
 
 
 class ZeroLatent(Latent):
     """Zeros, which do not train."""
 
-    def __init__(self, value: Zero, start: "Start") -> None:
+    def __init__(self, value: Zero, start: Start, region: Region | None = None) -> None:
         """Keep the value."""
         super().__init__()
         self.value = value
@@ -204,48 +159,50 @@ class ZeroLatent(Latent):
         return self.value
 
 
-class Start:
-    """How a training starts: what every latent of a tree is told; each grid takes the next source."""
+class AroundLatent(Part):
+    """The latent of a weight, and what is around it: scales, those of each expert and the router of unit mean."""
 
-    def __init__(self, options: LatentOptions, train: frozenset[str], sources: Sequence[Tensor] | None) -> None:
-        """Take the sources in the order of the grids."""
-        self.options, self.train = options, train
-        self._given = bool(sources) and options.source == "solver"
-        self.left = list(sources or ()) if self._given else []
+    def __init__(self, value: Around, start: Start) -> None:
+        """Start at the stored numbers."""
+        super().__init__()
+        self.inner = make_latent(value.inner, start)
+        self.output_norm, self.input_bits = value.output_norm, value.input_bits
+        axes = {"router": 2, "inputs": 1, "outputs": 1} if value.experts else {}
+        vectors = {name: ScaleLatent(getattr(value.experts, name), start, axes=n) for name, n in axes.items()}
+        self.experts = nn.ModuleDict(vectors)
 
-    def next_source(self) -> Tensor | None:
-        """Return the source of the grid that asks, in order, or None if there are none."""
-        if self._given and not self.left:
-            raise ValueError("fewer sources than grids of codes")
-        return self.left.pop(0) if self._given else None
+    def view(self) -> Around:
+        """Return the value with gradients."""
+        experts = Experts(*(part() for part in self.experts.values())) if self.experts else None
+        return Around(self.inner.view(), self.output_norm, experts, self.input_bits)
 
 
-_LATENTS: dict[type, Callable[[Any, Start], Latent]] = {
+_LATENTS: dict[type, Callable[[Any, Start, Region | None], Latent]] = {
     Dense: DenseLatent,
     Grid: GridLatent,
     Chain: ChainLatent,
     Sum: SumLatent,
     Zones: ZonesLatent,
+    Turned: TurnedLatent,
     Zero: ZeroLatent,
 }
 
 
-def make_latent(value: Encoded, start: Start) -> Latent:
-    """Return the latent of a settled value, those of its children in it."""
+def make_latent(value: Encoded, start: Start, region: Region | None = None) -> Latent:
+    """Return the latent of a settled value, those of its children in it; `region` is the zone that it fills, if any."""
     if type(value) not in _LATENTS:
         raise ValueError(f"no latent for a value of type {type(value).__name__}")
-    return _LATENTS[type(value)](value, start)
+    return _LATENTS[type(value)](value, start, region)
 
 
-def _starting_latent(value: Grid, source: Tensor | None, *, unit: bool) -> Tensor:
-    """Return latents inside of their codes' cells, the edge of a cell at its nearest; of mean magnitude 1 if `unit`."""
-    own = levels(value.codes, alphabet=value.alphabet, dtype=torch.float32)
-    if source is None:
-        return own
-    mean = source.float().abs().mean()
-    if source.numel() != own.numel() or not torch.isfinite(mean):
-        shapes = f"{tuple(source.shape)} for codes {tuple(own.shape)}"
-        raise ValueError(f"a source of shape {shapes}, its mean magnitude {mean:g}")
-    latent = source.float().reshape(own.shape) / torch.where((mean > 0) & unit, mean, 1.0)
-    edge = torch.where(own > 0, 0.0, -torch.finfo(torch.float32).tiny)
-    return torch.where((latent >= 0) == (own > 0), latent, edge)
+def _codes(value: Grid, source: Tensor | None, start: Start, region: Region | None) -> Codes:
+    options = start.options
+    if "codes" not in start.train or options.kind == "none":
+        return FixedCodes(value)
+    if options.kind == "flips":
+        return FlippedCodes(value, options)
+    if options.kind == "low_rank":
+        return LowRankCodes(value, source, start, region)
+    if value.alphabet == "sign" and len(value.codes) == 1 and value.shift is None and options.scales != "closed":
+        return SignCodes(value, source, options)
+    return DenseCodes(value, source, start, region)

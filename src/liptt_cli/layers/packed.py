@@ -13,15 +13,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from liptt_cli.formats.base import Encoded
+from liptt_cli.formats.around import matrix_of
+from liptt_cli.formats.base import Encoded, Stored
 from liptt_cli.forms.base import Form, bits_per_weight, blob_bytes
 from liptt_cli.kernels.dispatch import TORCH, describe
 from liptt_cli.kernels.program import Program, prepare
-from liptt_cli.packing.blob import unpack
+from liptt_cli.packing.blob import unpack_stored
 
 
 class PackedLinear(nn.Module):
-    """`x @ W.T + bias`, W being what the bytes of `weight` stand for under `form`."""
+    """`x @ W.T + bias`, W being what the bytes of `weight` stand for under `form`, with what is around it."""
 
     def __init__(self, form: Form, bias: bool) -> None:
         """Make an empty blob of the form's length, on whatever device is the default."""
@@ -34,13 +35,21 @@ class PackedLinear(nn.Module):
         self._made_of: tuple[Tensor, int] | None = None  # the weight that the program was made of, and its version
 
     def value(self) -> Encoded:
-        """Return the weight as a value."""
-        return unpack(self.form, self.weight)
+        """Return the weight as a matrix.
+
+        Raises:
+            IntegrityError: if there is something around it.
+        """
+        return matrix_of(self.stored())
+
+    def stored(self) -> Stored:
+        """Return what the bytes stand for."""
+        return unpack_stored(self.form, self.weight)
 
     def forward(self, x: Float[Tensor, "*lead in"]) -> Float[Tensor, "*lead out"]:
         """Apply the weight, by a kernel if no gradient is wanted and one fits, then add the bias."""
         program = None if torch.is_grad_enabled() else self.program()
-        y = self.value().apply(x) if program is None else program(x)[0]
+        y = self.stored().apply(x) if program is None else program(x)[0]
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def program(self) -> Program | None:
@@ -54,7 +63,7 @@ class PackedLinear(nn.Module):
             return None
         version = 0 if self.weight.is_inference() else self.weight._version  # inference mode counts no changes
         if self._made_of is None or self._made_of[0] is not self.weight or self._made_of[1] != version:
-            self._program, self._made_of = prepare([self.value()]), (self.weight, version)
+            self._program, self._made_of = prepare([self.stored()]), (self.weight, version)
         return self._program
 
     def _drop_program(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from liptt_cli.formats.base import Encoded
+from liptt_cli.formats.base import Stored
 from liptt_cli.layers.trainable import Groups, TrainableLinear, thaw
 from liptt_cli.menu.tuning import Tuning
 
@@ -29,7 +29,7 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
 
 def thawed(
     model: nn.Module,
-    values: Mapping[str, Encoded],
+    values: Mapping[str, Stored],
     *,
     tuning: Tuning,
     sources: Mapping[str, Sequence[Tensor]] | None = None,

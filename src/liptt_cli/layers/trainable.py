@@ -1,4 +1,4 @@
-"""The trainable view of a compressed weight: modules whose `view()` is an `Encoded` with gradients.
+"""The trainable view of a compressed weight: modules whose `view()` is the value with gradients.
 
     Latent.view()    codes as float levels by straight-through; scales rounded to float16 by straight-through
     Latent.freeze()  view().settled(): the stored numbers
@@ -13,15 +13,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from liptt_cli.formats.base import Encoded
-from liptt_cli.layers.latents import Latent, Part, Start, make_latent
+from liptt_cli.formats.around import Around, matrix_of
+from liptt_cli.formats.base import Stored
+from liptt_cli.layers.latents import AroundLatent, make_latent
+from liptt_cli.layers.parts import Latent, Part, Start
 from liptt_cli.menu.tuning import LatentOptions
 
 Groups = dict[str, list[nn.Parameter]]
 
 
 def thaw(
-    value: Encoded,
+    value: Stored,
     *,
     options: LatentOptions,
     train: Collection[str],
@@ -42,27 +44,30 @@ def thaw(
         ValueError: if there are sources, but not one for each grid.
     """
     start = Start(options, frozenset(train), sources)
-    latent = make_latent(value.settled(), start)
+    settled = value.settled()
+    latent = AroundLatent(settled, start) if isinstance(settled, Around) else make_latent(matrix_of(settled), start)
     if start.left:
         raise ValueError(f"{len(start.left)} sources more than the {value.form.to_json()['node']} has grids of codes")
     return TrainableLinear(latent, bias, train=start.train)
 
 
 class TrainableLinear(nn.Module):
-    """A linear in training: a latent weight, and the bias of the linear that it replaces."""
+    """A linear in training: a latent weight, what is around it, and the bias of the linear that it replaces."""
 
-    def __init__(self, latent: Latent, bias: Float[Tensor, " out"] | None, *, train: frozenset[str]) -> None:
+    def __init__(
+        self, latent: Latent | AroundLatent, bias: Float[Tensor, " out"] | None, *, train: frozenset[str]
+    ) -> None:
         """Take the latent as it is, the groups of it that may move, and a copy of the bias that does not train."""
         super().__init__()
         self.latent, self.train_groups = latent, train
         self.out_features, self.in_features = latent.view().form.shape
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
 
-    def view(self) -> Encoded:
+    def view(self) -> Stored:
         """Return the weight with gradients."""
         return self.latent.view()
 
-    def freeze(self) -> Encoded:
+    def freeze(self) -> Stored:
         """Return the weight as the file holds it."""
         with torch.no_grad():
             return self.view().settled()
@@ -77,6 +82,6 @@ class TrainableLinear(nn.Module):
         found: Groups = {"codes": [], "scales": [], "weights": []}
         for part in self.modules():
             if isinstance(part, Part):
-                for group, parameter in part.own().items():
-                    found[group] += [parameter] if group in self.train_groups else []
+                for group, parameters in part.own().items():
+                    found[group] += parameters if group in self.train_groups else []
         return found

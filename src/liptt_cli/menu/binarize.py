@@ -4,9 +4,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from liptt_cli.menu.base import Count, NotNegative, Options
+from liptt_cli.menu.base import Count, Options
 from liptt_cli.menu.decompose import Identity, TensorTrain
-from liptt_cli.menu.tuning import Trained, Tuning
+from liptt_cli.menu.solvers import ColumnSweep, Direct, Procrustes, Solver
+from liptt_cli.menu.transforms import Scale, Transform
+from liptt_cli.menu.tuning import Trained, Tuning, refuse_few_blocks
+from liptt_cli.menu.weight_codecs import GridCodec, ResidualCodec, TurnedCodec, ZonesCodec
 
 GROUP_COLUMNS = 128  # as in GGUF's Q1_0
 
@@ -96,38 +99,12 @@ class SparseCodec(Options):
     values: FloatCodec = FloatCodec()
 
 
-class Direct(Options):
-    """Encode each core on its own."""
-
-    kind: Literal["direct"] = "direct"
-
-
-class Procrustes(Options):
-    """Rotate the bond of two cores so that their signs fit, then encode each (Joint-ITQ, arXiv:2603.00042)."""
-
-    kind: Literal["procrustes"]
-    iterations: Annotated[Count, Field(description="rounds of signs and rotation")] = 50
-
-
-class Admm(Options):
-    """Alternating direction method of multipliers, core by core (arXiv:2505.11076, arXiv:2602.06694)."""
-
-    kind: Literal["admm"]
-    iterations: Count = 80
-    rho: Annotated[Literal["linear", "cubic"], Field(description="how the penalty grows from 0 to 1")] = "linear"
-    ridge: Annotated[NotNegative, Field(description="share of the mean eigenvalue added to each solve")] = 0.03
-    inner: Annotated[Count, Field(description="solves of a core in each sweep, from the second on at rho 1")] = 1
-    tolerance: Annotated[
-        NotNegative | None,
-        Field(description="end where a tenth of the iterations takes at most this share off the error; null: never"),
-    ] = None
-    cg_steps: Annotated[
-        int, Field(ge=0, description="of each solve where the metric is no product over the modes; 0: fit a product")
-    ] = 4
-
-
-Codec = Annotated[FloatCodec | BinaryCodec | SparseCodec, Field(discriminator="kind")]
-Solver = Annotated[Direct | Admm | Procrustes, Field(discriminator="kind")]
+Codec = Annotated[
+    FloatCodec | BinaryCodec | SparseCodec | GridCodec | ZonesCodec | TurnedCodec | ResidualCodec,
+    Field(discriminator="kind"),
+]
+# those that encode a weight itself, range of columns by range of columns
+WEIGHT_CODECS = (GridCodec, ZonesCodec, TurnedCodec, ResidualCodec)
 
 
 class Term(Options):
@@ -158,11 +135,54 @@ class Term(Options):
         factor = self.factor
         if isinstance(self.codec, BinaryCodec) and "group" in self.codec.scale and not isinstance(factor, Identity):
             raise ValueError("codec.scale: [group] scales a weight itself; use it with factor: {kind: identity}")
+        self._whole_weights()
         bond = isinstance(factor, TensorTrain) and (factor.layout, factor.cores, factor.start) == ("split", 2, "svd")
         if isinstance(self.solver, Procrustes) and not bond:
             raise ValueError(
                 "solver procrustes rotates the one bond of factor: {kind: tensor_train, start: svd, cores: 2}"
             )
+
+    def _whole_weights(self) -> None:
+        """Refuse codecs of a weight itself on anything else, and the sweep for other codecs."""
+        kind, whole = self.codec.kind, isinstance(self.codec, WEIGHT_CODECS)
+        if whole and not isinstance(self.factor, Identity):
+            raise ValueError(f"codec {kind} encodes a weight itself; use it with factor: {{kind: identity}}")
+        if whole and not isinstance(self.solver, Direct | ColumnSweep):
+            raise ValueError(f"codec {kind} needs solver direct or column_sweep, not {self.solver.kind}")
+        if isinstance(self.solver, ColumnSweep) and self.solver.order == "activation" and kind != "grid":
+            raise ValueError(f"solver.order: activation goes column by column, which codec {kind} may not; use natural")
+        pivots = isinstance(self.codec, ZonesCodec | TurnedCodec | ResidualCodec) and self.codec.divides_by_pivots
+        if pivots and isinstance(self.solver, Direct):
+            raise ValueError("a mask's score obs divides by pivots, which solver column_sweep alone computes")
+        if isinstance(self.solver, ColumnSweep) and not whole:
+            raise ValueError(
+                f"solver column_sweep needs a codec that encodes a weight itself, such as grid, not {kind}"
+            )
+
+
+class Routed(Options):
+    """Scales of each token, mixed by a router (BinaryMoS, arXiv:2406.12311)."""
+
+    experts: Annotated[Count, Field(description="scale vectors of inputs and of outputs that are mixed")] = 4
+
+
+class Around(Options):
+    """What stands around a weight and is no matrix; such a model runs in liptt alone."""
+
+    output_norm: Annotated[
+        bool, Field(description="a layer norm without parameters behind each linear (OneBit, arXiv:2402.11295)")
+    ] = False
+    routed: Annotated[
+        Routed | None, Field(description="scales of each token, in the place of those of rows and columns; null: none")
+    ] = None
+    input_bits: Annotated[
+        Literal[0, 4, 8], Field(description="each token's input rounded, its largest magnitude the last level; 0: not")
+    ] = 0
+
+    @property
+    def there(self) -> bool:
+        """Say whether there is anything."""
+        return self.output_norm or self.routed is not None or self.input_bits > 0
 
 
 class CodesTuning(Tuning):
@@ -175,6 +195,11 @@ class CodesTuning(Tuning):
     finished_scales: Annotated[
         bool, Field(description="when: linear, the scales of a block's finished linears move on")
     ] = False
+
+    @model_validator(mode="after")
+    def _of_one_block(self) -> Self:
+        refuse_few_blocks(self)
+        return self
 
 
 class RestTuning(Tuning):
@@ -191,6 +216,7 @@ class RestTuning(Tuning):
         wrong = [group for group in self.train if group not in ("weights", "norms")]
         if wrong:
             raise ValueError(f"train: {wrong[0]} are not dense; the rest has weights and norms")
+        refuse_few_blocks(self)
         return self
 
 
@@ -202,6 +228,9 @@ class Binarize(Options):
         Field(description="statistics behind the compressed blocks before, or behind the dense ones"),
     ] = "prefix"
     metric: MetricOptions = MetricOptions()
+    transforms: Annotated[
+        list[Transform], Field(description="coordinates that a weight is encoded in, one after the other")
+    ] = []
     codec: Codec = FloatCodec()
     solver: Solver = Direct()
     residual: Annotated[
@@ -216,12 +245,44 @@ class Binarize(Options):
         Literal["shared"] | list[str],
         Field(description="linears that share an input together, in call order; or one by one, role by role"),
     ] = "shared"
+    around: Annotated[Around, Field(description="of each compressed linear, outside of its weight")] = Around()
     rest: Annotated[
         RestTuning, Field(description="training of a block's dense linears against its dense output, before a turn")
     ] = RestTuning()
     codes: Annotated[
         CodesTuning, Field(description="training of compressed linears against the dense block's output")
     ] = CodesTuning()
+
+    @model_validator(mode="after")
+    def _sweeps_see_correlations(self) -> Self:
+        sweeps = any(isinstance(solver, ColumnSweep) for solver in (self.solver, *(t.solver for t in self.residual)))
+        if sweeps and self.metric.cols != "full":
+            raise ValueError(
+                f"solver column_sweep pushes errors along the inputs' correlations, but metric.cols is "
+                f"{self.metric.cols}; use full, or solver: {{kind: direct}}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scales_see_activations(self) -> Self:
+        blind = [t for t in self.transforms if isinstance(t, Scale) and t.exponent > 0 and self.metric.cols == "none"]
+        if blind:
+            raise ValueError(
+                "transforms: scale goes by the activations' size, but metric.cols is none; use diagonal or full, or "
+                "exponent: 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _experts_take_scales_over(self) -> Self:
+        codec = self.codec
+        both = isinstance(codec, BinaryCodec) and codec.rank == 1 and set(codec.scale) == {"row", "column"}
+        if self.around.routed is not None and (not both or self.residual or self.transforms):
+            raise ValueError(
+                "around.routed: its experts take over a scale a row and a column; use codec: {kind: binary, scale: "
+                "[row, column]}, without residual or transforms"
+            )
+        return self
 
     @field_validator("order")
     @classmethod

@@ -9,6 +9,7 @@ from liptt_cli.menu.base import Count, NotNegative, Options, Positive, Share
 from liptt_cli.menu.binarize import Binarize, Term
 from liptt_cli.menu.decompose import Decompose, Knapsack
 from liptt_cli.menu.tuning import FineTuning
+from liptt_cli.menu.weight_codecs import GROUP_COLUMNS, GridCodec
 
 _ROUNDING = 1e-6
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -22,6 +23,10 @@ def parse_bytes(value: object) -> object:
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
+WindowTokens = Annotated[
+    Annotated[int, Field(ge=8)] | None, Field(description="null: 2048, or as many as the model has positions")
+]
+WINDOW_TOKENS = 2048
 Bytes = Annotated[Annotated[int, Field(ge=1)], BeforeValidator(parse_bytes)]
 
 
@@ -33,7 +38,7 @@ class Calibration(Options):
         Field(description="stdlib, self, wikitext2, c4, or a text or jsonl file; or shares: {self: 0.5, c4: 0.5}"),
     ] = "stdlib"
     windows: Count = 128
-    window_tokens: Annotated[int, Field(ge=8)] = 2048
+    window_tokens: WindowTokens = None
     damping: Annotated[NotNegative, Field(description="share of the mean diagonal added to the gram")] = 0.01
     shrinkage: Annotated[Share, Field(description="pull of the second moment towards its mean")] = 0.0
     batch_windows: Annotated[Count, Field(description="windows at once in a forward pass")] = 8
@@ -56,6 +61,11 @@ class Calibration(Options):
         return self
 
     @property
+    def most_tokens(self) -> int:
+        """Return how many tokens a window has at most."""
+        return self.window_tokens or WINDOW_TOKENS
+
+    @property
     def shares(self) -> dict[str, float]:
         """Return each corpus's share of the windows."""
         return {self.corpus: 1.0} if isinstance(self.corpus, str) else self.corpus
@@ -67,9 +77,36 @@ class Load(Options):
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16"], Field(description="of computation; auto: by the machine's capability")
     ] = "auto"
-    include: Annotated[list[str], Field(description="globs of linears to compress")] = ["*"]
+    include: Annotated[list[str], Field(description="globs of linears to compress; routers are none")] = ["*"]
     skip: Annotated[list[str], Field(description="globs of linears to leave alone")] = []
     trust_remote_code: bool = False
+
+
+class Tables(Options):
+    """The token embedding and the output head, which are rounded as they are: nothing is fitted or trained there."""
+
+    bits: Annotated[
+        Literal[8, 4] | None, Field(description="of a number of embedding and head; null: they stay as they are")
+    ] = None
+    group_columns: Annotated[
+        Count | None, Field(description="columns of a row that share a scale; null: one scale a row")
+    ] = GROUP_COLUMNS
+
+    @property
+    def codec(self) -> GridCodec | None:
+        """Return what rounds them; with 8 bits the range serves, with 4 a smaller one is nearer."""
+        if self.bits is None:
+            return None
+        return GridCodec(
+            kind="grid",
+            alphabet="int8" if self.bits == 8 else "int4",
+            scale=["row"] if self.group_columns is None else ["group"],
+            group_columns=self.group_columns,
+            fit="minmax" if self.bits == 8 else "search",
+            search_norm=2.0,
+            search_range=[0.6, 1.0],
+            search_steps=9,
+        )
 
 
 class Evaluate(Options):
@@ -77,7 +114,7 @@ class Evaluate(Options):
 
     perplexity: Annotated[list[str], Field(description="corpora")] = []
     tasks: Annotated[list[str], Field(description="lm-evaluation-harness tasks, or YAML files of tasks")] = []
-    window_tokens: Annotated[int, Field(ge=8)] = 2048
+    window_tokens: WindowTokens = None
     windows: Annotated[Count | None, Field(description="windows of each corpus, a seeded subset; null: all")] = None
     stride: Annotated[Count | None, Field(description="tokens between windows; null: window_tokens")] = None
     limit: Annotated[Count | None, Field(description="documents a task, a seeded subset; null: all")] = None
@@ -130,6 +167,7 @@ class RunConfig(Options):
     output: Annotated[str, Field(description="folder that run directories are made in")] = "runs"
     calibration: Calibration = Calibration()
     load: Load = Load()
+    tables: Tables = Tables()
     decompose: Decompose = Decompose()
     binarize: Binarize = Binarize()
     finetune: FineTuning = FineTuning()

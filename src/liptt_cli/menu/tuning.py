@@ -13,7 +13,9 @@ Trained = Literal["codes", "scales", "norms", "weights"]
 class LearningRates(Options):
     """Adam's step by group of parameters."""
 
-    codes: Annotated[Positive, Field(description="per step, in units of a latent's mean magnitude")] = 0.03
+    codes: Annotated[
+        Positive, Field(description="per step, in units of a latent's mean magnitude; of low_rank's factors, absolute")
+    ] = 0.03
     scales: Annotated[Positive, Field(description="per step, as a share of the scale vector's mean")] = 3e-3
     norms: Annotated[Positive, Field(description="per step, absolute")] = 3e-4
     weights: Annotated[Positive, Field(description="per step, absolute; of linears that stay dense")] = 3e-4
@@ -23,10 +25,10 @@ class LatentOptions(Options):
     """Where trainable codes come from, and how the gradient passes their rounding."""
 
     kind: Annotated[
-        Literal["none", "dense", "flips"],
+        Literal["none", "dense", "low_rank", "flips"],
         Field(
-            description="none: codes stay fixed; dense: one float behind each code; flips: signs without floats, of "
-            "which the worst turn now and then"
+            description="none: codes stay fixed; dense: one float behind each code; low_rank: fixed ones, moved by a "
+            "product of low rank inside the rounding; flips: signs without floats, of which the worst turn now and then"
         ),
     ] = "dense"
     source: Annotated[
@@ -38,6 +40,19 @@ class LatentOptions(Options):
         Field(description="straight-through estimator: the backward of sign; ede steepens over the training"),
     ] = "clip"
     ste_slope: Annotated[Positive, Field(description="steepness of tanh")] = 1.0
+    scales: Annotated[
+        Literal["learned", "closed", "fixed"],
+        Field(
+            description="learned: by gradients, where train names scales; closed: those of grids follow the mean "
+            "magnitude of what they scale, all others stay; fixed: all stay"
+        ),
+    ] = "learned"
+    rank: Annotated[Count, Field(description="of low_rank")] = 32
+    alpha: Annotated[Positive, Field(description="of low_rank: alpha / rank is the gain of the product")] = 32.0
+    phi: Annotated[
+        Literal["float32", "bfloat16", "fixed"],
+        Field(description="of low_rank, what the fixed values are kept in; fixed: 8 bits over the range of the levels"),
+    ] = "float32"
     unit: Annotated[
         bool,
         Field(
@@ -64,6 +79,9 @@ class TeacherNats(Options):
     kind: Literal["teacher_nats"]
     weight: NotNegative = 1.0
     temperature: Positive = 1.0
+    entropy_power: Annotated[
+        NotNegative, Field(description="tokens weighed by this power of student's and teacher's mean entropy; 0: alike")
+    ] = 0.0
 
 
 class HiddenSquare(Options):
@@ -76,6 +94,16 @@ class HiddenSquare(Options):
         Literal["none", "fisher"],
         Field(description="of the outputs' entries: all one, or squared gradients; in the tuning of blocks only"),
     ] = "none"
+
+
+class HiddenCosine(Options):
+    """Angle between the block outputs of student and teacher, token by token."""
+
+    kind: Literal["hidden_cosine"]
+    weight: NotNegative = 1.0
+    form: Annotated[Literal["gap", "log"], Field(description="1 - cos, or -log((1 + cos) / 2)")] = "gap"
+    first: Annotated[int, Field(ge=0, description="the first block that counts")] = 0
+    drop_last: Annotated[bool, Field(description="the last block's output does not count")] = False
 
 
 class Lipschitz(Options):
@@ -102,12 +130,22 @@ class Lipschitz(Options):
     positions: Annotated[Count, Field(description="token positions that the retention matrix is taken over")] = 512
 
 
-Objective = Annotated[LabelNats | TeacherNats | HiddenSquare | Lipschitz, Field(discriminator="kind")]
+Objective = Annotated[LabelNats | TeacherNats | HiddenSquare | HiddenCosine | Lipschitz, Field(discriminator="kind")]
 
 
 def weighs_by_gradient(tuning: "Tuning") -> bool:
     """Say whether a training weighs the outputs of blocks by squared gradients."""
     return tuning.trains and any(isinstance(o, HiddenSquare) and o.weights == "fisher" for o in tuning.objectives)
+
+
+def refuse_few_blocks(tuning: "Tuning") -> None:
+    """Refuse objectives that leave blocks out where there is one.
+
+    Raises:
+        ValueError: with what would do.
+    """
+    if any(isinstance(o, HiddenCosine) and (o.first or o.drop_last) for o in tuning.objectives):
+        raise ValueError("objectives: hidden_cosine leaves no block here; first and drop_last are for finetune")
 
 
 class Tuning(Options):
@@ -137,7 +175,7 @@ class Tuning(Options):
     @property
     def takes_sources(self) -> bool:
         """Say whether it starts from the solver's values before rounding."""
-        floats = "codes" in self.train and self.latent.kind == "dense"
+        floats = "codes" in self.train and self.latent.kind in ("dense", "low_rank")
         return self.trains and floats and self.latent.source == "solver"
 
     def in_steps(self, windows: int, *, processes: int = 1) -> Self:
@@ -156,6 +194,8 @@ class Tuning(Options):
             raise ValueError("objectives: a training needs one with a weight above 0")
         if "codes" in self.train and self.latent.kind == "none" and self.trains:
             raise ValueError('train: "codes" cannot move under latent.kind: none; use latent.kind: dense')
+        if self.latent.scales == "closed" and not ("codes" in self.train and self.latent.kind in ("dense", "low_rank")):
+            raise ValueError("latent.scales: closed scales follow latents; train codes, under latent.kind: dense")
         return self
 
 

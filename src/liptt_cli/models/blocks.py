@@ -14,6 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from liptt_cli.errors import ConfigError, Fault, ModelError
+from liptt_cli.planning.coverage import Coverage, Named, named
+from liptt_cli.planning.experts import routers_among
 
 ROLES = {
     "query": ("q_proj", "query", "query_proj", "wq", "q"),
@@ -49,18 +51,17 @@ class Site:
 
 @dataclass(frozen=True)
 class Structure:
-    """The blocks of a model and the sites in them, in call order."""
+    """The blocks of a model, the sites in them, in call order, and the matrices in them that are no sites."""
 
     block_path: str
     blocks: int
     sites: tuple[Site, ...]
-    block_parameters: int
-    covered_parameters: int
+    left_out: Named
 
     @property
-    def coverage(self) -> float:
-        """The share of the blocks' parameters that the sites' weights hold, in 0..1."""
-        return self.covered_parameters / self.block_parameters
+    def coverage(self) -> Coverage:
+        """How much of the blocks' matrices the sites hold."""
+        return Coverage(sum(site.weights for site in self.sites), self.left_out)
 
     def block_name(self, block: int) -> str:
         """Return the module path of a block, `model.layers.3`."""
@@ -68,9 +69,11 @@ class Structure:
 
     def groups(self, block: int) -> tuple[tuple[Site, ...], ...]:
         """Return the sites of a block by shared input, in call order."""
-        sites = [site for site in self.sites if site.block == block]
-        numbers = sorted({site.group for site in sites})
-        return tuple(tuple(site for site in sites if site.group == number) for number in numbers)
+        found: dict[int, list[Site]] = {}
+        for site in self.sites:
+            if site.block == block:
+                found.setdefault(site.group, []).append(site)
+        return tuple(tuple(found[number]) for number in sorted(found))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, ready for a JSON file."""
@@ -80,7 +83,8 @@ class Structure:
     def from_json(cls, values: Mapping[str, Any]) -> "Structure":
         """Rebuild from what `to_json` gave."""
         sites = tuple(Site(**{**site, "shape": tuple(site["shape"])}) for site in values["sites"])
-        return cls(**{**values, "sites": sites})
+        left_out = tuple((name, count) for name, count in values["left_out"])
+        return cls(**{**values, "sites": sites, "left_out": left_out})
 
 
 def find_block_list(model: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -105,8 +109,10 @@ def find_block_list(model: nn.Module) -> tuple[str, nn.ModuleList]:
 
 
 def linears(block: nn.Module) -> dict[str, nn.Linear]:
-    """Return the linears of a block by their path inside it, in the order of definition."""
-    return {path: module for path, module in block.named_modules() if isinstance(module, nn.Linear)}
+    """Return the linears of a block by their path inside it, in the order of definition; routers are none."""
+    found = {path: module for path, module in block.named_modules() if isinstance(module, nn.Linear)}
+    routers = routers_among(found)
+    return {path: linear for path, linear in found.items() if path not in routers}
 
 
 def shared_inputs(block: nn.Module, run: Callable[[nn.Module], object]) -> dict[str, int]:
@@ -163,8 +169,7 @@ def describe(model: nn.Module, run: Callable[[int, nn.Module], object]) -> Struc
             groups_of[layout] = shared_inputs(block, partial(run, number))
         by_call = sorted(groups_of[layout].items(), key=lambda item: item[1])
         sites += [_site(f"{block_path}.{number}.{path}", number, inside[path], group) for path, group in by_call]
-    total = sum(parameter.numel() for parameter in blocks.parameters())
-    return Structure(block_path, len(blocks), tuple(sites), total, sum(site.weights for site in sites))
+    return Structure(block_path, len(blocks), tuple(sites), _others(f"{block_path}.", blocks, sites))
 
 
 def select(structure: Structure, include: Sequence[str], skip: Sequence[str]) -> Structure:
@@ -175,7 +180,7 @@ def select(structure: Structure, include: Sequence[str], skip: Sequence[str]) ->
     """
     names = [site.name for site in structure.sites]
     idle = [
-        Fault(key, f"{glob!r} matches none of the {len(names)} linears; their names look like {names[0]!r}")
+        Fault(key, f"{glob!r} matches none of the {len(names)} linears; {_hint(structure, glob)}")
         for key, globs in (("load.include", include), ("load.skip", skip))
         for glob in globs
         if not any(fnmatch.fnmatchcase(name, glob) for name in names)
@@ -187,13 +192,34 @@ def select(structure: Structure, include: Sequence[str], skip: Sequence[str]) ->
         raise ConfigError(
             Fault("load.skip", f"{list(skip)} skips every linear that load.include keeps; nothing is left")
         )
-    return replace(structure, sites=kept, covered_parameters=sum(site.weights for site in kept))
+    held = {site.name for site in kept}
+    skipped = [(site.name, site.weights) for site in structure.sites if site.name not in held]
+    return replace(structure, sites=kept, left_out=named([*structure.left_out, *skipped]))
 
 
 def _linear_parameters(blocks: nn.ModuleList) -> int:
     inner = (module for block in blocks if not isinstance(block, nn.Linear) for module in block.modules())
     unique = {id(module): module for module in inner if isinstance(module, nn.Linear)}
     return sum(module.weight.numel() for module in unique.values())
+
+
+def _hint(structure: Structure, glob: str) -> str:
+    """Say what a glob without a match may have meant."""
+    dense = next((name for name, _ in structure.left_out if fnmatch.fnmatchcase(name, glob)), None)
+    if dense is not None:
+        return f"{dense} is a router or no linear, and always stays dense"
+    return f"their names look like {structure.sites[0].name!r}"
+
+
+def _others(prefix: str, blocks: nn.ModuleList, sites: Sequence[Site]) -> Named:
+    """Return the matrices of the blocks that no site holds."""
+    held = {site.name for site in sites}
+    found = {
+        f"{prefix}{name}".removesuffix(".weight"): parameter.numel()
+        for name, parameter in blocks.named_parameters()
+        if parameter.ndim > 1
+    }
+    return named((name, count) for name, count in found.items() if name not in held)
 
 
 def _site(name: str, block: int, linear: nn.Linear, group: int) -> Site:

@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeAlias
 
 import huggingface_hub
 import torch
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from safetensors import SafetensorError
@@ -29,7 +28,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from liptt_cli.config import configs_folder
 from liptt_cli.errors import ConfigError, Fault, MissingExtra, ModelError
+from liptt_cli.models.experts import unfold
+from liptt_cli.models.refusals import hub_refusal, reason_of
 from liptt_cli.models.shards import Shards, require_finite
 
 ModelConfig: TypeAlias = PretrainedConfig
@@ -57,10 +59,11 @@ class Source:
 
 
 def locate(model: str, *, revision: str | None = None, near: Path | None = None, weights: bool = True) -> Source:
-    """Find a model: a run directory of ours, an exported or other local directory, else a hub id.
+    """Find a model: a run directory of ours, an exported or other local directory, a shipped one, else a hub id.
 
     Args:
-        model: a directory (relative to the working directory, else to `near`) or a hub id.
+        model: a directory (relative to the working directory, else to `near`, else to the shipped configurations, which
+            have `reference`) or a hub id.
         revision: branch, tag or commit; only a hub id has one.
         near: the folder of the config file that names the model.
         weights: whether safetensors files must be there too; without them only texts are fetched.
@@ -70,7 +73,7 @@ def locate(model: str, *, revision: str | None = None, near: Path | None = None,
         ConfigError: if a revision is given for a local directory.
     """
     written = Path(model).expanduser()
-    places = [written] if near is None else [written, near / written]
+    places = [written, *(() if near is None else (near / written,)), configs_folder() / written]
     directory = next((place.resolve() for place in places if place.is_dir()), None)
     if directory is None:
         if not HUB_ID.fullmatch(model) or written.is_file():
@@ -88,6 +91,16 @@ def locate(model: str, *, revision: str | None = None, near: Path | None = None,
             )
         )
     return Source(_checked(_model_folder(directory), weights=weights), directory.name, None)
+
+
+def why_no_data(dataset: str) -> str | None:
+    """Return why the hub's data set cannot be had; None if it is there or in the cache. Fetches its card at most."""
+    quiet_transformers()
+    try:
+        huggingface_hub.snapshot_download(dataset, repo_type="dataset", allow_patterns=["README.md"])
+    except (OSError, ValueError) as error:  # all of the hub's errors are one or the other
+        return reason_of(error)
+    return None
 
 
 def read_config(source: Source, trust_remote_code: bool = False) -> ModelConfig:
@@ -117,14 +130,14 @@ def load_tokenizer(source: Source) -> Tokenizer:
 
 
 def load_model(source: Source, *, dtype: torch.dtype, trust_remote_code: bool = False) -> WholeModel:
-    """Load a whole model in eval mode, packed ones included if the plug-in is registered.
+    """Load a whole model in eval mode, packed ones included if the plug-in is registered; experts are unfolded.
 
     Raises:
         ModelError: if weights are missing, superfluous, of another shape, or cannot be read.
         IntegrityError: if a weight is NaN or Inf.
     """
     quiet_transformers()
-    Shards(source.path)  # refuses truncated shards and wrong indexes with the file's name
+    shards = Shards(source.path)  # refuses truncated shards and wrong indexes with the file's name
     with _explained(source):
         model, report = CausalModels.from_pretrained(
             source.path,
@@ -142,6 +155,7 @@ def load_model(source: Source, *, dtype: torch.dtype, trust_remote_code: bool = 
             )
     for name, parameter in model.named_parameters():
         require_finite(parameter.detach(), name=name, place=source.path)
+    unfold(model, shards.names())
     loaded: WholeModel = model.eval()
     return loaded
 
@@ -225,29 +239,8 @@ def _fetched(model: str, revision: str | None, *, weights: bool) -> Path:
             ignore_patterns=IGNORED_PATTERNS,
         )
     except (OSError, ValueError) as error:  # all of the hub's errors are one or the other
-        raise ModelError(_hub_refusal(model, revision, error)) from error
+        raise ModelError(hub_refusal(model, revision, error)) from error
     return _checked(Path(path), weights=weights)
-
-
-def _hub_refusal(model: str, revision: str | None, error: Exception) -> str:
-    local = "or give a local directory that holds config.json and safetensors files"
-    if isinstance(error, GatedRepoError):
-        return (
-            f"{model}: gated on the hub; accept its terms on its page, then log in with `hf auth login` "
-            f"(or set HF_TOKEN), {local}."
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return f"{model}: no revision {revision!r} on the hub; leave revision out for the newest, {local}."
-    if isinstance(error, RepositoryNotFoundError):
-        return (
-            f"{model}: no such directory here, and no such model on the hub (or a private one: log in with "
-            f"`hf auth login` or set HF_TOKEN); check the name, {local}."
-        )
-    return (
-        f"{model}: no such directory here, and it could not be fetched from the hub ({type(error).__name__}: "
-        f"{str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}); check the connection, "
-        f"fetch it beforehand with `hf download {model}`, {local}."
-    )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 Opening reads every header, so that a truncated shard, or an index that promises what its files do not hold, is refused
 before any work is done; tensors are read only when they are asked for. Names may differ from the file's by the prefix
-of the base model (`layers.0.x` saved, `model.layers.0.x` asked), as transformers allows.
+of the base model (`layers.0.x` saved, `model.layers.0.x` asked), as transformers allows, or as Mixtral's do.
 """
 
 import json
@@ -10,13 +10,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from liptt_cli.errors import IntegrityError, ModelError
+from liptt_cli.planning.experts import parts_of, stored_as
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
@@ -62,6 +63,7 @@ class Shards:
         whole = directory / SINGLE_NAME  # first, as transformers reads: an index beside it is a stale one
         single = whole.is_file() or not index.is_file()
         self._entries = _headers(_single_file(directory)) if single else _indexed(index)
+        self._parts = parts_of({name: entry.shape for name, entry in self._entries.items()})
         self._prefixes = sorted({name.split(".", 1)[0] + "." for name in self._entries})
 
     def __contains__(self, name: str) -> bool:
@@ -103,15 +105,16 @@ class Shards:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of the tensor `name` without reading it."""
-        return self._entries[self.resolve(name)].shape
+        stored = self.resolve(name)
+        return self._parts[stored].shape if stored in self._parts else self._entries[stored].shape
 
     def dtype(self, name: str) -> torch.dtype:
         """Return the stored dtype of the tensor `name` without reading it."""
-        return self._entries[self.resolve(name)].dtype
+        return self._entry(self.resolve(name)).dtype
 
     def file_of(self, name: str) -> Path:
         """Return the file that holds the tensor `name`."""
-        return self._entries[self.resolve(name)].file
+        return self._entry(self.resolve(name)).file
 
     def read(self, names: Iterable[str], *, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
         """Read the named tensors into memory of their own.
@@ -130,25 +133,43 @@ class Shards:
         wanted = {name: self.resolve(name) for name in names}
         by_file: dict[Path, list[str]] = {}
         for name, stored in wanted.items():
-            by_file.setdefault(self._entries[stored].file, []).append(name)
+            by_file.setdefault(self._entry(stored).file, []).append(name)
         found: dict[str, Tensor] = {}
         for file, asked in by_file.items():
             try:
                 with safe_open(file, framework="pt") as shard:
-                    found.update({name: _own(shard.get_tensor(wanted[name]), dtype) for name in asked})
+                    found.update({name: _own(self._tensor(shard, wanted[name]), dtype) for name in asked})
             except (SafetensorError, OSError) as error:
                 raise _unreadable(file, error) from error
             for name in asked:
                 require_finite(found[name], name=wanted[name], place=file)
         return {name: found[name] for name in wanted}
 
+    def _entry(self, stored: str) -> Entry:
+        """Return what the header says of a tensor, or of the fused one that it is a part of."""
+        return self._entries[self._parts[stored].fused if stored in self._parts else stored]
+
+    def _tensor(self, shard: Any, stored: str) -> Tensor:
+        if stored not in self._parts:
+            whole: Tensor = shard.get_tensor(stored)
+            return whole
+        part = self._parts[stored]
+        matrix: Tensor = shard.get_slice(part.fused)[part.number, part.first : part.first + part.shape[0]]
+        return matrix
+
     def _stored_name(self, name: str) -> str | None:
-        if name in self._entries:
+        return self._under_prefix(name) or self._under_prefix(stored_as(name))
+
+    def _under_prefix(self, name: str) -> str | None:
+        if self._holds(name):
             return name
-        longer = [prefix + name for prefix in self._prefixes if prefix + name in self._entries]
+        longer = [prefix + name for prefix in self._prefixes if self._holds(prefix + name)]
         shorter = name.partition(".")[2]
-        candidates = longer + ([shorter] if shorter in self._entries else [])
+        candidates = longer + ([shorter] if self._holds(shorter) else [])
         return candidates[0] if len(candidates) == 1 else None
+
+    def _holds(self, stored: str) -> bool:
+        return stored in self._entries or stored in self._parts
 
 
 def require_finite(tensor: Tensor, *, name: str, place: Path) -> None:

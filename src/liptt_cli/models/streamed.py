@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from liptt_cli.errors import ModelError
 from liptt_cli.models.blocks import Structure, describe, find_block_list
 from liptt_cli.models.calls import extras_of, handing_on, hidden_of, record
+from liptt_cli.models.experts import unfold
 from liptt_cli.models.hub import Source, Tokenizer, empty_model, load_tokenizer
 from liptt_cli.models.shards import Shards
+from liptt_cli.models.tables import find_tables
+from liptt_cli.planning.tables import TableShape
 
 PROBE_TOKENS = 4
 
@@ -59,6 +62,7 @@ class StreamedModel:
                 f"{source.path}: this model is quantised or packed already (config.json has a quantization_config); "
                 "compress the model that it was made from."
             )
+        unfold(self._skeleton, self.shards.names())
         self._block_path, self._blocks = find_block_list(self._skeleton)
         self._outside: list[Place] = []
         self._filled: set[str] = set()
@@ -70,13 +74,26 @@ class StreamedModel:
 
     @cached_property
     def structure(self) -> Structure:
-        """Blocks and sites, found by running a zero block of each layout on a few tokens."""
+        """Blocks and sites, found by running a zero block of each layout on a few tokens.
+
+        It runs as in training, where experts are called that no token was sent to.
+        """
         hidden, arguments = self.calls(self._probe_ids())
 
         def run(number: int, block: nn.Module) -> None:
-            self.run_block(_zeros_like(block), hidden, arguments[number])
+            with torch.enable_grad():
+                self.run_block(_zeros_like(block).requires_grad_(True), hidden, arguments[number])
 
         return describe(self._skeleton, run)
+
+    @property
+    def tables(self) -> tuple[TableShape, ...]:
+        """Embedding and head.
+
+        Raises:
+            ModelError: if one is no plain embedding or linear.
+        """
+        return find_tables(self._skeleton, self.shards)
 
     def calls(
         self, ids: Int[Tensor, "batch tokens"]

@@ -21,6 +21,7 @@ from liptt_cli.packing.manifest import Manifest, Totals, linears_of, operations_
 from liptt_cli.packing.overlay import Overlay, resolve
 from liptt_cli.packing.section import Origin, make_section
 from liptt_cli.packing.tensor_file import Piece, Written, read_header, read_span, write_shards, write_text
+from liptt_cli.packing.unfused import unfused
 
 COMPANIONS = (
     *("tokenizer*.json", "*.model", "vocab.json", "vocab.txt", "merges.txt", "special_tokens_map.json"),
@@ -49,17 +50,17 @@ def write_packed(
     Raises:
         IntegrityError: if the overlay holds a tensor that the source does not have, or of another shape.
     """
-    dense = headers(source)
+    dense = unfused(headers(source), overlay.forms)
     pieces = laid_over(dense, overlay)
     files = write_shards(directory, pieces, shard_bytes=shard_bytes)
     weight_bytes = sum(written.bytes for name, written in files.items() if name.endswith(".safetensors"))
     home = source[0].parent
     untouched = [name.removesuffix(".weight") for name, piece in _kept(dense, overlay).items() if len(piece.shape) == 2]
-    section = make_section(overlay.forms, origin=origin, untouched=sorted(untouched))
+    section = make_section(overlay.forms, origin=origin, untouched=sorted(untouched), tables=overlay.tables)
     files["config.json"] = write_config(home, directory, {"dtype": origin.dtype, "quantization_config": section})
     files |= copy_companions(home, directory)
     totals = _totals(overlay, dense, file_bytes=weight_bytes, dense_file_bytes=sum(f.stat().st_size for f in source))
-    manifest = Manifest(origin, files, linears_of(overlay.forms), totals)
+    manifest = Manifest(origin, files, linears_of(overlay.forms), totals, tables=linears_of(overlay.tables))
     readme = write_text(directory / "README.md", card(manifest))
     manifest = replace(manifest, files={**files, "README.md": readme})
     manifest.write(directory)
@@ -82,10 +83,14 @@ def verify_files(directory: Path) -> Manifest:
     if strange:
         raise IntegrityError(f"{directory / strange[0]}: not of this model, but could be loaded instead; remove it")
     overlay = Overlay.of_packed(directory)
-    if linears_of(overlay.forms) != dict(manifest.linears):
-        raise IntegrityError(
-            f"{directory / MANIFEST}: its linears are not those of config.json; export the model again"
-        )
+    for kind, found, told in (
+        ("linears", overlay.forms, manifest.linears),
+        ("tables", overlay.tables, manifest.tables),
+    ):
+        if linears_of(found) != dict(told):
+            raise IntegrityError(
+                f"{directory / MANIFEST}: its {kind} are not those of config.json; export the model again"
+            )
     payload = sum(blob_bytes(form) for form in overlay.forms.values())
     if payload != manifest.totals.payload_bytes:
         raise IntegrityError(
@@ -103,10 +108,10 @@ def laid_over(dense: dict[str, Piece], overlay: Overlay) -> list[Piece]:
     pieces = dict(dense)
     for name, piece in overlay.tensors.items():
         stored = resolve(name, dense)
-        linear = name.removesuffix(".weight")
+        module = name.removesuffix(".weight")
         if stored is None:
             raise IntegrityError(f"{name}: changed by the run, but the source model has no such tensor")
-        shape = overlay.forms[linear].shape if linear in overlay.forms else piece.shape
+        shape = overlay.packed[module].shape if module in overlay.packed else piece.shape
         if dense[stored].shape != shape:
             raise IntegrityError(f"{name}: {shape} in the run, but {dense[stored].shape} in the source model")
         pieces[stored] = replace(piece, name=stored)
@@ -154,7 +159,7 @@ def _totals(overlay: Overlay, dense: Mapping[str, Piece], *, file_bytes: int, de
 
 
 def _kept(dense: Mapping[str, Piece], overlay: Overlay) -> dict[str, Piece]:
-    blobs = {resolve(f"{linear}.weight", dense) for linear in overlay.forms}
+    blobs = {resolve(f"{module}.weight", dense) for module in overlay.packed}
     return {name: piece for name, piece in dense.items() if name not in blobs}
 
 

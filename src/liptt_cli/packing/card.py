@@ -23,7 +23,7 @@ Without the import, loading fails on purpose instead of running on random weight
 | source model | {name}{revision} |
 | method | {method}, recipe sha256 `{recipe}` |
 | honest bits per weight of the compressed linears | {bits:.3f} ({payload:,} bytes for {weights:,} weights) |
-| all weight files | {file_bytes:,} bytes |
+{tables}| all weight files | {file_bytes:,} bytes |
 | the source's weight files | {dense:,} bytes; in bfloat16 {bf16:,} bytes |
 | a token in the compressed linears | {additions:,} sign additions, {multiplications:,} multiplications |
 | the same, dense | {weights:,} multiplications |
@@ -47,6 +47,10 @@ def card(manifest: Manifest) -> str:
         bits=totals.bits_per_weight,
         payload=totals.payload_bytes,
         weights=totals.weights,
+        tables="".join(
+            f"| bits an entry of {name} | {table.bits_per_weight:.3f} ({table.bytes:,} bytes) |\n"
+            for name, table in manifest.tables.items()
+        ),
         file_bytes=totals.file_bytes,
         dense=totals.dense_file_bytes,
         bf16=totals.dense_bf16_bytes,

@@ -31,7 +31,7 @@ def write_dense(directory: Path, *, packed: Path, shard_bytes: int, dtype: str |
     said: str = json.loads((packed / "config.json").read_text(encoding="utf8"))["dtype"]
     if dtype is not None:
         pieces = {name: _cast(piece, dtype) for name, piece in pieces.items()}
-    for linear in overlay.forms:
+    for linear in overlay.packed:
         stored = resolve(f"{linear}.weight", pieces)
         if stored is not None:
             pieces[stored] = matrix_piece(overlay, linear, stored=stored, dtype=dtype or said)
@@ -42,12 +42,12 @@ def write_dense(directory: Path, *, packed: Path, shard_bytes: int, dtype: str |
 
 
 def matrix_piece(overlay: Overlay, linear: str, *, stored: str, dtype: str) -> Piece:
-    """Return the matrix that a linear's blob stands for, under the blob's stored name."""
+    """Return the matrix that the blob of a linear or table stands for, under the blob's stored name."""
 
     def read() -> Iterator[bytes]:
         yield _bytes(overlay.value(linear).dense(torch.float32), dtype)
 
-    return Piece(stored, _DTYPES[dtype][0], overlay.forms[linear].shape, read)
+    return Piece(stored, _DTYPES[dtype][0], overlay.packed[linear].shape, read)
 
 
 def _cast(piece: Piece, dtype: str) -> Piece:

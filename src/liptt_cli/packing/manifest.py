@@ -2,7 +2,8 @@
 
     bits per weight = 8 x payload bytes / original weights
 
-The payload is the blobs of the compressed linears, padding included. The manifest carries the hash of its own content,
+The payload is the blobs of the compressed linears, padding included; embedding and head stand beside it if they are
+rounded. The manifest carries the hash of its own content,
 so that a flipped byte in it is seen too.
 """
 
@@ -25,7 +26,7 @@ _OWN_HASH = "sha256_of_this"
 
 @dataclass(frozen=True)
 class Linear:
-    """What one linear became."""
+    """What one linear, or table, became."""
 
     bytes: int
     weights: int
@@ -69,13 +70,15 @@ class Manifest:
     fingerprint: Mapping[str, Any] | None = None
     format_version: int = FORMAT_VERSION
     liptt_version: str = field(default=VERSION)
+    tables: Mapping[str, Linear] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON, bits and its own hash included."""
         data = asdict(self)
         data["totals"]["bits_per_weight"] = round(self.totals.bits_per_weight, 6)
-        for name, linear in self.linears.items():
-            data["linears"][name]["bits_per_weight"] = round(linear.bits_per_weight, 6)
+        for kind, found in (("linears", self.linears), ("tables", self.tables)):
+            for name, linear in found.items():
+                data[kind][name]["bits_per_weight"] = round(linear.bits_per_weight, 6)
         return {**data, _OWN_HASH: _hash(data)}
 
     def write(self, directory: Path) -> None:
@@ -106,7 +109,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def linears_of(forms: Mapping[str, Form]) -> dict[str, Linear]:
-    """Return bytes and weights of each linear."""
+    """Return bytes and weights of each linear, or table."""
     return {name: Linear(blob_bytes(form), form.shape[0] * form.shape[1]) for name, form in forms.items()}
 
 
@@ -120,12 +123,17 @@ def _from_json(data: Mapping[str, Any]) -> Manifest:
     return Manifest(
         origin=Origin(**data["origin"]),
         files={name: Written(**written) for name, written in data["files"].items()},
-        linears={name: Linear(entry["bytes"], entry["weights"]) for name, entry in data["linears"].items()},
+        linears=_linears(data["linears"]),
+        tables=_linears(data.get("tables", {})),
         totals=Totals(**totals),
         fingerprint=data["fingerprint"],
         format_version=data["format_version"],
         liptt_version=data["liptt_version"],
     )
+
+
+def _linears(data: Mapping[str, Any]) -> dict[str, Linear]:
+    return {name: Linear(entry["bytes"], entry["weights"]) for name, entry in data.items()}
 
 
 def _hash(data: Mapping[str, Any]) -> str:

@@ -1,13 +1,14 @@
 """The `quantization_config` section of a packed model's `config.json`: enough to build the model on `meta`.
 
-Equal forms are written once, under a short name; `layers` says which linear has which. Torch-free.
+Equal forms are written once, under a short name; `layers` says which linear has which, `tables` that of
+embedding and head where they are rounded. Torch-free.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from liptt_cli.errors import FormatVersionError, IntegrityError, ModelError
 from liptt_cli.forms.base import Form
@@ -28,18 +29,22 @@ class Origin:
     dtype: str = "float32"
 
 
-def make_section(forms: Mapping[str, Form], *, origin: Origin, untouched: list[str]) -> dict[str, Any]:
+def make_section(
+    forms: Mapping[str, Form], *, origin: Origin, untouched: list[str], tables: Mapping[str, Form] | None = None
+) -> dict[str, Any]:
     """Return the section.
 
     Args:
         forms: the form of each compressed linear, by its name in the model.
         origin: where the model comes from.
         untouched: modules with a matrix that was left as it is.
+        tables: the form of embedding and head if they are rounded, under one name if they are tied.
     """
     names: dict[str, str] = {}
-    layers = {}
-    for linear, form in forms.items():
-        layers[linear] = names.setdefault(json.dumps(form.to_json()), f"form{len(names)}")
+    named = {
+        module: names.setdefault(json.dumps(form.to_json()), f"form{len(names)}")
+        for module, form in {**forms, **(tables or {})}.items()
+    }
     return {
         "quant_method": METHOD,
         "format_version": FORMAT_VERSION,
@@ -48,7 +53,8 @@ def make_section(forms: Mapping[str, Form], *, origin: Origin, untouched: list[s
         "source_revision": origin.revision,
         "modules_to_not_convert": untouched,
         "forms": {name: json.loads(text) for text, name in names.items()},
-        "layers": layers,
+        "layers": {linear: named[linear] for linear in forms},
+        **({"tables": {table: named[table] for table in tables}} if tables else {}),
     }
 
 
@@ -72,15 +78,15 @@ def read_section(directory: Path) -> dict[str, Any]:
     return found
 
 
-def read_forms(section: Mapping[str, Any]) -> dict[str, Form]:
-    """Return the form of each compressed linear.
+def read_forms(section: Mapping[str, Any], kind: Literal["layers", "tables"] = "layers") -> dict[str, Form]:
+    """Return the form of each compressed linear, or of embedding and head if they are rounded.
 
     Raises:
         FormatVersionError: if the section was written by a newer liptt.
     """
     check_version(section.get("format_version"), place="quantization_config of config.json")
     forms = {name: form_from_json(data) for name, data in section["forms"].items()}
-    return {linear: forms[name] for linear, name in section["layers"].items()}
+    return {module: forms[name] for module, name in section.get(kind, {}).items()}
 
 
 def check_version(version: object, *, place: str) -> None:

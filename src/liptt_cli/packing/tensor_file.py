@@ -30,12 +30,16 @@ _LONGEST_HEADER = 100_000_000
 
 @dataclass(frozen=True)
 class Piece:
-    """One tensor to be written: what the header says of it, and its bytes when they are asked for."""
+    """One tensor to be written: what the header says of it, and its bytes when they are asked for.
+
+    One that was read from a file knows where it begins there.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     read: Callable[[], Iterator[bytes]]
+    begins: tuple[Path, int] | None = None
 
     @property
     def entries(self) -> int:
@@ -145,7 +149,7 @@ def read_span(path: Path, *, start: int, stop: int) -> Iterator[bytes]:
 def _piece(path: Path, name: str, data: Mapping[str, Any], *, start: int) -> Piece:
     first, last = data["data_offsets"]
     read = partial(read_span, path, start=start + first, stop=start + last)
-    piece = Piece(name, data["dtype"], tuple(data["shape"]), read)
+    piece = Piece(name, data["dtype"], tuple(data["shape"]), read, (path, start + first))
     if piece.bytes != last - first:
         raise ValueError(name)
     return piece

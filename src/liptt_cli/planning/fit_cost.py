@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from liptt_cli.forms.around import weight_form
 from liptt_cli.forms.base import Form
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.forms.sum import SumForm
-from liptt_cli.menu.binarize import Admm, BinaryCodec, MetricOptions, Term
+from liptt_cli.forms.turned import TurnedForm
+from liptt_cli.menu.binarize import BinaryCodec, MetricOptions, Term
 from liptt_cli.menu.decompose import Knapsack
 from liptt_cli.menu.run import RunConfig
+from liptt_cli.menu.solvers import Admm
 from liptt_cli.planning.evidence import ladders_of, points_of
 from liptt_cli.planning.sites import SiteShape
 
@@ -31,7 +34,9 @@ def fit_multiplications(config: RunConfig, form: Form) -> int | None:
     chain cost next to nothing.
     """
     terms = list(config.terms.values())
-    parts = form.parts if isinstance(form, SumForm) else (form,)
+    form = weight_form(form)
+    inner = form.inner if isinstance(form, TurnedForm) else form
+    parts = inner.parts if isinstance(inner, SumForm) and len(terms) > 1 else (inner,)
     costs = [_of_part(part, term, config.binarize.metric) for part, term in zip(parts, terms, strict=True)]
     if any(cost is None for cost in costs):
         return None
@@ -62,7 +67,7 @@ def training_multiplications(config: RunConfig, parameters: int) -> int:
     calibration = config.calibration
     trainings = [each.in_steps(calibration.windows) for each in (config.decompose.heal, config.finetune)]
     windows = sum(each.steps * each.batch_windows * each.accumulate for each in trainings)
-    return 4 * parameters * windows * calibration.window_tokens
+    return 4 * parameters * windows * calibration.most_tokens
 
 
 def _short(config: RunConfig, form: Form) -> int:

@@ -4,7 +4,7 @@ Torch-free. The compression itself takes its forms from `structure`, so a plan's
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -15,9 +15,11 @@ from liptt_cli.menu.decompose import Knapsack
 from liptt_cli.menu.run import RunConfig
 from liptt_cli.planning.allocate import allocate as by_evidence
 from liptt_cli.planning.allocate import cost_of, offers_of, refuse_out_of_reach
+from liptt_cli.planning.coverage import Coverage, named
 from liptt_cli.planning.evidence import Evidence
 from liptt_cli.planning.price import Ladder, ladder
 from liptt_cli.planning.sites import ModelShape, SiteShape, select
+from liptt_cli.planning.tables import saved_bytes, table_forms
 from liptt_cli.planning.uniform import allocate
 
 _HEADER_BYTES_A_TENSOR = 200
@@ -26,12 +28,16 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """A form for each linear, the bytes of all that is kept beside them, and the totals of the report."""
+    """A form for each linear, the bytes of all that is kept beside them, and the totals of the report.
+
+    `tables` are the forms of embedding and head if they are rounded; their bytes are among the kept ones.
+    """
 
     model: ModelShape
     forms: dict[str, Form]
     kept_bytes: int
     predicted_costs: tuple[float, float] | None = None  # by evidence: of these forms, and of the uniform split
+    tables: dict[str, Form] = field(default_factory=dict)
 
     @property
     def sites(self) -> tuple[SiteShape, ...]:
@@ -44,6 +50,12 @@ class Plan:
         return sum(site.weights for site in self.sites)
 
     @property
+    def coverage(self) -> Coverage:
+        """Return how much of the blocks' matrices is compressed."""
+        skipped = [(site.name, site.weights) for site in self.model.sites if site.name not in self.forms]
+        return Coverage(self.weights, named([*self.model.left_out, *skipped]))
+
+    @property
     def payload_bytes(self) -> int:
         """Return the bytes of all blobs."""
         return sum(blob_bytes(form) for form in self.forms.values())
@@ -52,6 +64,12 @@ class Plan:
     def bits_per_weight(self) -> float:
         """Return the honest bits: 8 x payload bytes over the weights replaced."""
         return 8 * self.payload_bytes / self.weights
+
+    @property
+    def table_bytes(self) -> int:
+        """Return the bytes of embedding and head: rounded, or as in the source."""
+        dense = sum(table.dense_bytes for table in self.model.tables if table.name not in self.tables)
+        return dense + sum(blob_bytes(form) for form in self.tables.values())
 
     @property
     def tensor_bytes(self) -> int:
@@ -111,20 +129,21 @@ def structure(
     """
     ladders = _ladders(config, sites)
     kept_bytes = _kept_bytes(config, model, sites)
+    beside: dict[str, Any] = {"kept_bytes": kept_bytes, "tables": table_forms(config.tables, model.tables)}
     budget = _budget_bytes(config, model, kept_bytes, sites=sites)
     if budget is None:
-        return Plan(model, {site.name: ladders[site.shape].forms[0] for site in sites}, kept_bytes)
+        return Plan(model, {site.name: ladders[site.shape].forms[0] for site in sites}, **beside)
     smallest = sum(ladders[site.shape].bytes[0] for site in sites)
     if smallest > budget:
         raise BudgetError(_too_little(config, smallest, other_bytes=_other_bytes(model, kept_bytes), sites=sites))
     uniform, config = allocate(sites, ladders, budget_bytes=budget), with_rates(config, model, sites)
     if not isinstance(config.decompose.allocator, Knapsack):
-        return Plan(model, uniform, kept_bytes)
+        return Plan(model, uniform, **beside)
     if evidence is None:
         refuse_out_of_reach(offers_of(config, sites), sites, budget_bytes=budget)
-        return Plan(model, uniform, kept_bytes)
+        return Plan(model, uniform, **beside)
     forms, cost = by_evidence(config, sites, evidence, budget_bytes=budget)
-    return Plan(model, forms, kept_bytes, (cost, cost_of(evidence, sites, uniform)))
+    return Plan(model, forms, predicted_costs=(cost, cost_of(evidence, sites, uniform)), **beside)
 
 
 def _ladders(config: RunConfig, sites: Sequence[SiteShape]) -> dict[tuple[int, int], Ladder]:
@@ -139,8 +158,8 @@ def _ladders(config: RunConfig, sites: Sequence[SiteShape]) -> dict[tuple[int, i
 
 
 def _kept_bytes(config: RunConfig, model: ModelShape, sites: Sequence[SiteShape]) -> int:
-    """Return the bytes of what is not compressed: as in the source, but norms that trained are kept in float32."""
-    kept, binarize = model.dense_bytes, config.binarize
+    """Return the bytes of all but compressed linears: as in the source, but norms that trained are kept in float32."""
+    kept, binarize = model.dense_bytes - saved_bytes(config.tables, model.tables), config.binarize
     kept -= model.site_dtype_bytes * sum(site.weights for site in sites)
     trained = any(each.trains and "norms" in each.train for each in (binarize.rest, binarize.codes, config.finetune))
     return kept + trained * max(0, _FLOAT_BYTES - model.site_dtype_bytes) * model.norm_entries

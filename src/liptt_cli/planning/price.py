@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from liptt_cli.forms.around import AroundForm, bare_of_scales
 from liptt_cli.forms.base import Form, blob_bytes
 from liptt_cli.forms.chain import ChainForm
 from liptt_cli.forms.leaves import DenseForm, EnvelopeForm, GridForm
 from liptt_cli.forms.sum import SumForm
 from liptt_cli.forms.zones import share_count, sparse_form
-from liptt_cli.menu.binarize import BinaryCodec, Codec, FloatCodec, SparseCodec, Term, TopColumns
+from liptt_cli.menu.binarize import WEIGHT_CODECS, Around, BinaryCodec, Codec, FloatCodec, SparseCodec, Term, TopColumns
 from liptt_cli.menu.decompose import Identity, Modes, TensorTrain
 from liptt_cli.menu.run import RunConfig
+from liptt_cli.planning.turn_price import turned_form
+from liptt_cli.planning.weight_price import weight_form
 from liptt_cli.tensors.modes import bond_caps, chain_modes
 
 _RANK_STEP = 8
@@ -47,23 +50,32 @@ def ladder(config: RunConfig, shape: tuple[int, int]) -> Ladder:
     """Return the forms for a weight of `shape`; several terms whose rank is auto have the same one.
 
     Raises:
-        ShapeError: if a dimension does not factor into the modes asked for.
+        ShapeError: if a dimension does not factor into the modes asked for, or divide as a transform needs.
     """
     terms = list(config.terms.values())
     by_bytes: dict[int, Form] = {}  # of equal bytes the last one stays: padding gives its higher rank for nothing
     for rank in _ranks(terms, shape):
         parts = tuple(_part(shape, term, rank=rank) for term in terms)
-        form = parts[0] if len(parts) == 1 else SumForm(parts)
+        whole = turned_form(parts[0] if len(parts) == 1 else SumForm(parts), config.binarize.transforms)
+        form = _with_around(whole, config.binarize.around)
         by_bytes[blob_bytes(form)] = form
     return Ladder(shape, tuple(by_bytes.values()))
+
+
+def _with_around(form: Form, around: Around) -> Form:
+    if not around.there:
+        return form
+    experts = around.routed.experts if around.routed else 0
+    inner = bare_of_scales(form) if experts else form
+    return AroundForm(inner, around.output_norm, experts, around.input_bits)
 
 
 def _part(shape: tuple[int, int], term: Term, *, rank: int) -> Form:
     factor, codec = term.factor, term.codec
     if isinstance(factor, Identity):
         return _single(shape, codec)
-    if isinstance(codec, SparseCodec):
-        raise ValueError("a sparse codec fills no chain")
+    if not isinstance(codec, BinaryCodec | FloatCodec):
+        raise ValueError(f"a {codec.kind} codec fills no chain")
     return _chain(shape, factor, codec, rank=rank if factor.rank == "auto" else factor.rank)
 
 
@@ -75,6 +87,8 @@ def _single(shape: tuple[int, int], codec: Codec) -> Form:
         part = DenseForm(shape, codec.values.dtype)
         count = share_count(codec.mask.share, columns)
         return sparse_form(shape, whole_columns=isinstance(codec.mask, TopColumns), count=count, part=part)
+    if isinstance(codec, WEIGHT_CODECS):
+        return weight_form(shape, codec)
     if codec.columns_a_scale is not None:
         return GridForm(shape, scale=EnvelopeForm(rows, min(codec.columns_a_scale, columns)))
     both = "axes" in codec.scale

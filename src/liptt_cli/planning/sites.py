@@ -13,6 +13,9 @@ from math import prod
 from pathlib import Path
 
 from liptt_cli.errors import ConfigError, ModelError
+from liptt_cli.planning.coverage import Named, named
+from liptt_cli.planning.experts import called_as, parts_of, routers_among
+from liptt_cli.planning.tables import TableShape
 
 Headers = Mapping[str, tuple[tuple[int, ...], str]]
 
@@ -42,7 +45,9 @@ class SiteShape:
 class ModelShape:
     """A model's linears, and the bytes of everything else in its weight files.
 
-    `norm_entries` are the numbers in modules that hold nothing but vectors, which a training may move.
+    `norm_entries` are the numbers in modules that hold nothing but vectors, which a training may move; `left_out` are
+    the matrices of the blocks that are no linears, such as routers; `tables` are the token embedding and the head,
+    which count among the other tensors too.
     """
 
     sites: tuple[SiteShape, ...]
@@ -50,6 +55,8 @@ class ModelShape:
     other_tensors: int
     norm_entries: int
     site_dtype_bytes: int
+    left_out: Named = ()
+    tables: tuple[TableShape, ...] = ()
 
     @property
     def dense_bytes(self) -> int:
@@ -99,14 +106,17 @@ def read_headers(directory: Path) -> Headers:
     return found
 
 
-def shape_from_headers(headers: Headers) -> ModelShape:
+def shape_from_headers(headers: Headers, vocabulary: int | None = None) -> ModelShape:
     """Find the block list as the numbered path that holds most weights, and its matrices as sites.
+
+    Matrices outside of it with as many rows as the vocabulary has tokens are the embedding and the head.
 
     Raises:
         ModelError: if there is none, or a tensor has an unknown dtype.
     """
     weights: Counter[str] = Counter()
     matches = {}
+    headers = _one_by_one(headers)
     for name, (shape, dtype) in headers.items():
         if dtype not in _BYTES:
             raise ModelError(f"tensor {name} has the unknown dtype {dtype}; known: {', '.join(_BYTES)}")
@@ -117,20 +127,40 @@ def shape_from_headers(headers: Headers) -> ModelShape:
     if not weights:
         raise ModelError("no numbered list of blocks with matrices among the tensors; is this a transformer?")
     path = weights.most_common(1)[0][0]
+    routers = routers_among([name.removesuffix(".weight") for name in matches])
     sites = [
         SiteShape(name.removesuffix(".weight"), int(match["block"]), (headers[name][0][0], headers[name][0][1]))
         for name, match in matches.items()
-        if match["path"] == path
+        if match["path"] == path and name.removesuffix(".weight") not in routers
     ]
     names = {f"{site.name}.weight" for site in sites}
     others = [prod(shape) * _BYTES[dtype] for name, (shape, dtype) in headers.items() if name not in names]
     site_bytes = _BYTES[headers[f"{sites[0].name}.weight"][1]]
-    return ModelShape(in_order(sites), sum(others), len(others), _norm_entries(headers), site_bytes)
+    left_out = [
+        (name.removesuffix(".weight"), prod(shape))
+        for name, (shape, _) in headers.items()
+        if name.startswith(f"{path}.") and len(shape) > 1 and name not in names
+    ]
+    tables = [
+        TableShape(name.removesuffix(".weight"), (shape[0], shape[1]), prod(shape) * _BYTES[dtype])
+        for name, (shape, dtype) in sorted(headers.items())
+        if name.endswith(".weight") and name not in matches and len(shape) == 2 and shape[0] == vocabulary
+    ]
+    counts = sum(others), len(others), _norm_entries(headers), site_bytes
+    return ModelShape(in_order(sites), *counts, named(left_out), tuple(tables))
 
 
 def in_order(sites: Sequence[SiteShape]) -> tuple[SiteShape, ...]:
     """Return sites by block and name: the order in which what is left of a budget is given out."""
     return tuple(sorted(sites, key=lambda site: (site.block, site.name)))
+
+
+def _one_by_one(headers: Headers) -> Headers:
+    """Return the tensors as the model calls them, experts that are stored fused as a matrix each."""
+    parts, called = parts_of({name: shape for name, (shape, _) in headers.items()}), called_as(headers)
+    fused = {part.fused for part in parts.values()}
+    whole = {called[name]: entry for name, entry in headers.items() if name not in fused}
+    return whole | {name: (part.shape, headers[part.fused][1]) for name, part in parts.items()}
 
 
 def _weight_files(directory: Path) -> list[Path]:

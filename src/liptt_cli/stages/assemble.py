@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from liptt_cli.layers.packed import PackedLinear
+from liptt_cli.layers.packed_table import put_tables
 from liptt_cli.layers.surgery import get_module, replace_module
 from liptt_cli.models.hub import load_model
 from liptt_cli.packing.overlay import Overlay
@@ -35,8 +36,12 @@ def lay_over(model: nn.Module, overlay: Overlay) -> None:
         packed.weight.copy_(overlay.blob(name))
         packed.bias = bias
         replace_module(model, name, packed)
+    if overlay.tables:
+        put_tables(model, overlay.tables)
+    for name in overlay.tables:
+        get_module(model, name).get_parameter("weight").copy_(overlay.blob(name))
     own = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
     for name in overlay.tensors:
         changed = overlay.changed(name)
-        if changed is not None and name.removesuffix(".weight") not in overlay.forms:
+        if changed is not None and name.removesuffix(".weight") not in overlay.packed:
             own[name].copy_(changed)

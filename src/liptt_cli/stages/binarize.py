@@ -7,6 +7,7 @@ Each block leaves one file. A resumed stage goes on with the block that was brok
 """
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,10 @@ from liptt_cli.algebra.metric import Metric
 from liptt_cli.calibration.streams import Streams
 from liptt_cli.calibration.walk import Itinerary, Visit, walk
 from liptt_cli.errors import LipttError
-from liptt_cli.forms.base import bits_per_weight
+from liptt_cli.formats.around import put_around
+from liptt_cli.formats.base import Stored
+from liptt_cli.forms.around import AroundForm
+from liptt_cli.forms.base import Form, bits_per_weight
 from liptt_cli.forms.sum import inner_ranks
 from liptt_cli.layers.surgery import get_module
 from liptt_cli.models.blocks import Site
@@ -29,7 +33,11 @@ from liptt_cli.stages.cost import Costs
 from liptt_cli.stages.fit import linear_plan
 from liptt_cli.stages.heal import healed_weight
 from liptt_cli.stages.job import Job, block_file
-from liptt_cli.stages.turns import turns
+from liptt_cli.stages.tables import round_tables
+from liptt_cli.stages.thin_experts import thin_experts
+from liptt_cli.stages.turns import alike, turns
+
+LOGGER = logging.getLogger("liptt_cli")
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -40,12 +48,13 @@ def run(job: Job) -> dict[str, Any]:
     options = job.config.binarize
     flows = options.metric.cols != "none" or options.codes.trains or options.rest.trains
     first = _first_open_block(job, streams, flows=flows)
-    job.reporter.begin("binarize", total=len([s for s in job.structure.sites if s.block >= first]))
+    job.reporter.begin("binarize", total=len(job.tables) + len([s for s in job.structure.sites if s.block >= first]))
+    tables = round_tables(job)
     worker = _Worker(job)
     itinerary = Itinerary(first, job.config.calibration.batch_windows, flows)
     walk(model, job.windows, streams=streams, itinerary=itinerary, work=worker.visit)
     streams.drop(job.structure.blocks)
-    return _facts(job)
+    return {**_facts(job), "tables": tables}
 
 
 def _first_open_block(job: Job, streams: Streams, *, flows: bool) -> int:
@@ -67,19 +76,23 @@ def _facts(job: Job) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf8"))
         linears |= found["linears"]
         tuning += found["tuning"]
-    return {"linears": linears, "tuning": tuning}
+    experts = thin_experts(job.structure, linears)
+    if experts is not None:
+        LOGGER.info("%s", experts["told"])
+    return {"linears": linears, "tuning": tuning, "experts": experts}
 
 
 @dataclass
 class _Worker:
     job: Job
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
 
     def visit(self, visit: Visit) -> None:
         """Compress one block in place and write what came of it."""
         self.facts = {}
         self._take_healed(visit)
-        block, costs = BlockTuning(self.job, visit), _Known(self.job, visit)
+        block, costs = BlockTuning(self.job, visit), _Known(self.job, visit, Costs(self.job, self.tokens))
         order = turns(self.job.structure, visit.number, order=self.job.config.binarize.order)
         for number, turn in enumerate(order):
             if block.train_rest(turn):
@@ -87,7 +100,7 @@ class _Worker:
             known = costs.of(turn)
             for site in turn:
                 self._linear(block, site, known[site.name])
-            costs.keep(order[number + 1 :], behind=block.unmoved if block.trains_linears else turn[0].group)
+            costs.keep(order[number + 1 :], behind=block.unmoved if block.trains_linears else costs.unmoved_by(turn))
         block.train_block()
         folder = self.job.run.stage("binarize")
         write_json(folder / f"block-{visit.number:03d}.json", {"linears": self.facts, "tuning": block.records})
@@ -109,24 +122,25 @@ class _Worker:
 
     def _linear(self, block: BlockTuning, site: Site, cost: Metric) -> None:
         began = time.monotonic()
-        linear = block.linear(site)
+        linear, form = block.linear(site), self.job.forms[site.name]
         try:
             solved = compress(
                 linear.weight.detach().float(),
-                plan=linear_plan(self.job.config, self.job.forms[site.name]),
+                plan=linear_plan(self.job.config, form),
                 metric=cost,
                 generator=self.job.generator(site.name),
             )
         except LipttError as error:
             raise type(error)(f"{site.name}: {error}") from error
-        self._report(
-            site, solved, weight="tuned" if block.has_rest_tuned else "dense", seconds=time.monotonic() - began
-        )
-        block.swap(site, solved.value, solved.sources)
+        value: Stored = solved.value
+        if isinstance(form, AroundForm):
+            value = put_around(solved.value, form, generator=self.job.generator(f"{site.name}.around"))
+        weight = "tuned" if block.has_rest_tuned else "dense"
+        self._report(site, solved, value.form, weight=weight, seconds=time.monotonic() - began)
+        block.swap(site, value, solved.sources)
 
-    def _report(self, site: Site, solved: Solved, *, weight: str, seconds: float) -> None:
+    def _report(self, site: Site, solved: Solved, form: Form, *, weight: str, seconds: float) -> None:
         """Note what came of a linear; its errors are against the `weight` dense, or tuned as rest."""
-        form = self.job.forms[site.name]
         ranks = inner_ranks(form)
         self.facts[site.name] = {
             "error": solved.error,
@@ -135,8 +149,12 @@ class _Worker:
             "bits_per_weight": bits_per_weight(form),
             "ranks": list(ranks),
             "seconds": seconds,
+            **({"tokens": self.tokens[site.name]} if site.name in self.tokens else {}),
+            **({"damping": solved.damping} if solved.damping else {}),
         }
         told = f", rank {'x'.join(map(str, ranks))}" if ranks else ""
+        if solved.damping:
+            told += f", damped by {solved.damping:g} of the inputs' mean square"
         self.job.reporter.advance(
             f"{site.name}: error {solved.error:.4f}{told}, {bits_per_weight(form):.3f} bits, {seconds:.1f} s"
         )
@@ -149,6 +167,7 @@ class _Known:
 
     job: Job
     visit: Visit
+    costs: Costs
     found: dict[int, dict[str, Metric]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -161,9 +180,14 @@ class _Known:
         """Return the metrics of the linears of a turn, and of others, by their names."""
         number = turn[0].group
         if number not in self.found:
-            (group,) = [each for each in self.job.structure.groups(self.visit.number) if each[0].group == number]
-            self.found[number] = Costs(self.job).of(self.visit, group)
+            groups = alike(self.job.structure, turn[0])
+            metrics = self.costs.of(self.visit, *groups)
+            self.found |= {group[0].group: {site.name: metrics[site.name] for site in group} for group in groups}
         return self.found[number]
+
+    def unmoved_by(self, turn: Sequence[Site]) -> int:
+        """Return the last group whose inputs a turn's compression does not move."""
+        return alike(self.job.structure, turn[0])[-1][0].group
 
     def keep(self, turns: Sequence[Sequence[Site]], *, behind: int) -> None:
         """Forget all but what the turns to come can use: nothing moved before the groups up to `behind`."""

@@ -21,13 +21,15 @@ from liptt_cli.algebra.objectives.base import Objective, Trace
 from liptt_cli.calibration.walk import Visit
 from liptt_cli.catalogue import objective_of
 from liptt_cli.errors import ConfigError, Fault
-from liptt_cli.formats.base import Encoded
+from liptt_cli.formats.around import matrix_of
+from liptt_cli.formats.base import Stored
 from liptt_cli.formats.dense import Dense
 from liptt_cli.layers.surgery import get_module, replace_module, thawed, trained_outside
 from liptt_cli.layers.trainable import TrainableLinear, thaw
 from liptt_cli.menu.tuning import LatentOptions, Tuning, weighs_by_gradient
 from liptt_cli.models.blocks import Site
 from liptt_cli.stages.job import Job
+from liptt_cli.stages.turns import alike
 from liptt_cli.tuning import tune
 from liptt_cli.tuning_loop import Course, Lesson
 
@@ -40,7 +42,7 @@ class BlockTuning:
 
     job: Job
     visit: Visit
-    values: dict[str, Encoded] = field(default_factory=dict)
+    values: dict[str, Stored] = field(default_factory=dict)
     sources: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
     changed: dict[str, Tensor] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -59,7 +61,7 @@ class BlockTuning:
             raise TypeError(f"{site.name} is a {type(found).__name__}, and was a linear when the model was described")
         return found
 
-    def swap(self, site: Site, value: Encoded, sources: tuple[Tensor, ...] | None) -> None:
+    def swap(self, site: Site, value: Stored, sources: tuple[Tensor, ...] | None) -> None:
         """Put a compressed linear, fixed, in the place of the dense one; and train it now if that is its turn."""
         self.values[site.name] = value
         if sources is not None:
@@ -82,7 +84,7 @@ class BlockTuning:
         modules = thawed(self.visit.block, dense, tuning=options)
         self._train(options, told={"trained": "rest", "before": [site.name for site in turn]})
         for path, module in modules.items():
-            tuned = module.freeze().dense().to(linears[path].weight.dtype)
+            tuned = matrix_of(module.freeze()).dense().to(linears[path].weight.dtype)
             linears[path].weight = nn.Parameter(tuned, requires_grad=False)
             replace_module(self.visit.block, path, linears[path])
         return True
@@ -157,9 +159,13 @@ class BlockTuning:
 
     @cached_property
     def _output_weights(self) -> Float[Tensor, " width"]:
-        """The squared gradients at the block's output: those of its last linear into the residual stream."""
+        """The squared gradients at the block's output: those of its last linear into the residual stream.
+
+        Where that is an expert's, the mean over the experts, since each sees its own tokens only.
+        """
         last = ([site for site in self._sites if site.role == "down"] or self._sites)[-1]
-        found = self.job.gradient_squares[last.name]
+        sites = [site for group in alike(self.job.structure, last) for site in group if site.role == last.role]
+        found = torch.stack([self.job.gradient_squares[site.name] for site in sites]).mean(0)
         if self.visit.target is not None and len(found) != self.visit.target.shape[-1]:
             message = f"weights: fisher needs the last linear into the residual stream, but {last.name} is not it"
             raise ConfigError(Fault("load.skip", f"{message}; compress all linears of a block, or set weights: none"))

@@ -45,7 +45,7 @@ def _shape(job: Job) -> ModelShape:
     sites = in_order([SiteShape(site.name, site.block, site.shape) for site in job.structure.sites])
     kept_bytes = disk.dense_bytes - disk.site_dtype_bytes * sum(site.weights for site in sites)
     kept_tensors = len(disk.sites) + disk.other_tensors - len(sites)
-    return replace(disk, sites=sites, other_bytes=kept_bytes, other_tensors=kept_tensors)
+    return replace(disk, sites=sites, other_bytes=kept_bytes, other_tensors=kept_tensors, tables=job.tables)
 
 
 def _price(plan: Plan) -> dict[str, Any]:
@@ -57,6 +57,7 @@ def _price(plan: Plan) -> dict[str, Any]:
         "sign_additions": operations.sign_additions,
         "multiplications": operations.multiplications,
         "dense_operations": plan.weights,
+        "table_bytes": plan.table_bytes,
     }
 
 

@@ -53,7 +53,7 @@ def request_of(job: Job) -> Request:
     return Request(
         perplexity=tuple(wanted.perplexity),
         tasks=tuple(wanted.tasks),
-        window_tokens=wanted.window_tokens,
+        window_tokens=job.window_tokens("evaluate"),
         stride=wanted.stride,
         windows=wanted.windows,
         settings=settings,

@@ -27,9 +27,9 @@ from liptt_cli.calibration.walk import Itinerary, Visit, walk
 from liptt_cli.errors import ConfigError, LipttError
 from liptt_cli.forms.base import bits_per_weight
 from liptt_cli.layers.surgery import get_module
-from liptt_cli.menu.binarize import Direct
 from liptt_cli.menu.decompose import Knapsack
 from liptt_cli.menu.run import RunConfig
+from liptt_cli.menu.solvers import ColumnSweep, Direct
 from liptt_cli.models.blocks import Site
 from liptt_cli.models.streamed import StreamedModel
 from liptt_cli.planning.evidence import (
@@ -103,9 +103,11 @@ class _Worker:
         sites = [site for group in groups for site in group if site.name not in self.evidence.linears]
         if not sites:
             return
-        metrics = {name: each for group in groups for name, each in Costs(self.job).of(visit, group).items()}
+        costs = Costs(self.job)
+        metrics = costs.of(visit, *groups)
         fits = {site.name: self._fits(visit, site, metrics[site.name]) for site in sites}
         weights = self._weights(visit, {name: found for name, found in fits.items() if found is not None})
+        weights = {name: weight * self._share(costs.tokens.get(name)) for name, weight in weights.items()}
         found = {}
         for site in sites:
             points = fit.points if (fit := fits[site.name]) is not None else ()
@@ -153,6 +155,11 @@ class _Worker:
         own = {name: middle(sum(point.candidate == 0 for point in found.points)) for name, found in fits.items()}
         return {name: found.points[own[name]].error for name, found in fits.items()}
 
+    def _share(self, tokens: int | None) -> float:
+        """Return the share of all tokens that an expert's error meets, where errors are counted for a token of its."""
+        counts = self.allocator.weight_by in ("gradient", "output")
+        return tokens / self.job.windows.numel() if counts and tokens is not None else 1.0
+
     def _linear(self, visit: Visit, name: str) -> nn.Linear:
         linear = get_module(visit.block, self._inside(visit, name))
         if not isinstance(linear, nn.Linear):
@@ -166,7 +173,7 @@ class _Worker:
 def _shortened(config: RunConfig, allocator: Knapsack) -> RunConfig:
     """Return the configuration with as few sweeps of its solver as the evidence asks for."""
     solver = config.binarize.solver
-    if isinstance(solver, Direct):
+    if isinstance(solver, Direct | ColumnSweep):
         return config
     short = solver.model_copy(update={"iterations": allocator.iterations})
     return config.model_copy(update={"binarize": config.binarize.model_copy(update={"solver": short})})

@@ -9,6 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from liptt_cli.catalogue import objective_of
+from liptt_cli.layers.packed_table import put_dense_tables
 from liptt_cli.layers.surgery import thawed
 from liptt_cli.packing.block_file import read_sources
 from liptt_cli.packing.overlay import Overlay
@@ -29,7 +30,8 @@ def run(job: Job, accelerator: Accelerator) -> dict[str, Any]:
     files = job.block_files("binarize")
     overlay = Overlay.read(files)
     student = compressed_model(job, files)
-    values = {name: overlay.value(name) for name in overlay.forms}
+    put_dense_tables(student, job.dtype)  # rounded, but no codes to unpack in every step; nothing in them trains
+    values = {name: overlay.stored(name) for name in overlay.forms}
     modules = thawed(student, values, tuning=options, sources=read_sources(files))
     history = finetune_model(
         student,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from liptt_cli.forms.base import Form
 from liptt_cli.forms.read import form_from_json
-from liptt_cli.menu.run import RunConfig
+from liptt_cli.menu.run import WINDOW_TOKENS, RunConfig
 from liptt_cli.models.blocks import Structure
-from liptt_cli.models.hub import Source, compute_dtype
+from liptt_cli.models.hub import Source, compute_dtype, read_config
 from liptt_cli.models.shards import Shards
+from liptt_cli.planning.tables import TableShape
 from liptt_cli.run_directory import RunDirectory
 
 OUTSIDE = "outside.safetensors"
@@ -52,6 +53,12 @@ class Job:
         """Return the blocks and the selected linears, as the load stage found them."""
         return Structure.from_json(self.run.facts("load")["structure"])
 
+    @property
+    def tables(self) -> tuple[TableShape, ...]:
+        """Return embedding and head, as the load stage found them; none if they stay as they are."""
+        found = self.run.facts("load").get("tables", [])
+        return tuple(TableShape(**{**table, "shape": tuple(table["shape"])}) for table in found)
+
     @cached_property
     def forms(self) -> dict[str, Form]:
         """Return the form of each linear, as the decompose stage decided."""
@@ -74,6 +81,17 @@ class Job:
         """Return the dtype of computation."""
         shards = Shards(self.source.path)
         return compute_dtype(self.config.load.dtype, stored=shards.main_dtype(), parameters=shards.parameters())
+
+    def window_tokens(self, stage: Literal["calibration", "evaluate"]) -> int:
+        """Return the tokens of a stage's windows: as asked for, else 2048 or as many as the model has positions."""
+        asked: int | None = getattr(self.config, stage).window_tokens
+        return asked or min(WINDOW_TOKENS, self.positions or WINDOW_TOKENS)
+
+    @cached_property
+    def positions(self) -> int | None:
+        """Return how many positions the model has, None if its `config.json` does not say."""
+        config = read_config(self.source, self.config.load.trust_remote_code)
+        return getattr(config.get_text_config(), "max_position_embeddings", None)
 
     def block_files(self, stage: str) -> list[Path]:
         """Return the files that a stage left of blocks, in order, and last what it left outside of them."""

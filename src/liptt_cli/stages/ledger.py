@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from liptt_cli.forms.around import AroundForm
 from liptt_cli.layers.hidden import heard_blocks, recorded_hidden, without_cache
 from liptt_cli.layers.packed import PackedLinear
 from liptt_cli.layers.surgery import get_module
@@ -66,7 +67,9 @@ def _bounds(job: Job, student: nn.Module, dense: nn.Module) -> list[Row]:
     quotients: list[list[float]] = [[] for _ in range(job.structure.blocks)]
     for site in job.structure.sites:
         packed, weight = get_module(student, site.name), get_module(dense, site.name).weight
-        if isinstance(packed, PackedLinear) and isinstance(weight, Tensor):
+        if not isinstance(packed, PackedLinear) or isinstance(packed.form, AroundForm):
+            continue
+        if isinstance(weight, Tensor):
             own = spectral_norm(packed.value().dense(torch.float32))
             quotients[site.block].append(own / max(spectral_norm(weight), torch.finfo(torch.float32).tiny))
     return [

@@ -1,7 +1,8 @@
 """Stage 1, load: find the model, describe its linears, and cut the calibration text into windows."""
 
 import logging
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -24,7 +25,6 @@ from liptt_cli.stages.job import Job
 from liptt_cli.stages.turns import refuse_unfit_roles
 
 LOGGER = logging.getLogger("liptt_cli")
-_COVERED = 0.9
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -33,14 +33,11 @@ def run(job: Job) -> dict[str, Any]:
     model = StreamedModel(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)
     structure = select(model.structure, job.config.load.include, job.config.load.skip)
     refuse_unfit_roles(structure, order=job.config.binarize.order, before=job.config.binarize.rest.before)
-    job.reporter.advance(
-        f"{len(structure.sites)} linears in {structure.blocks} blocks, {structure.coverage:.1%} of their weights"
-    )
-    if structure.coverage < _COVERED:
-        LOGGER.warning(
-            "only %.1f%% of the blocks' weights are in linears that are compressed", 100 * structure.coverage
-        )
-    _refuse_long_windows(job, model.config)
+    job.reporter.advance(f"{len(structure.sites)} linears in {structure.blocks} blocks; {structure.coverage.told()}")
+    if structure.coverage.is_low:
+        LOGGER.warning("only %s", structure.coverage.told())
+    tables = () if job.config.tables.bits is None else model.tables
+    _refuse_long_windows(job)
     _refuse_coarse_numbers(job)
     preflight(request_of(job))
     ids, corpus = _windows(job)
@@ -54,6 +51,8 @@ def run(job: Job) -> dict[str, Any]:
         "source": source,
         "corpus": corpus,
         "structure": structure.to_json(),
+        "tables": [asdict(table) for table in tables],
+        "coverage": structure.coverage.to_json(),
         "dtype": str(job.dtype).removeprefix("torch."),
     }
 
@@ -95,13 +94,12 @@ def _source(job: Job) -> dict[str, Any]:
     return {"name": job.source.name, "revision": job.source.revision, "sha256": hashes}
 
 
-def _refuse_long_windows(job: Job, model_config: Any) -> None:
+def _refuse_long_windows(job: Job) -> None:
     """Refuse windows that the model cannot read, of calibration now and of evaluation, which comes last."""
-    longest = getattr(model_config, "max_position_embeddings", None)
-    wanted = {"calibration": job.config.calibration.window_tokens}
-    if job.config.evaluate.perplexity:
-        wanted["evaluate"] = job.config.evaluate.window_tokens
-    for stage, tokens in wanted.items():
+    longest = job.positions
+    stages: tuple[Literal["calibration", "evaluate"], ...] = ("calibration", "evaluate")
+    for stage in stages if job.config.evaluate.perplexity else stages[:1]:
+        tokens = job.window_tokens(stage)
         if longest is not None and tokens > longest:
             raise ConfigError(
                 f"{stage}.window_tokens: {tokens} is more than the {longest} positions of this model; "
@@ -136,7 +134,7 @@ def _windows(job: Job) -> tuple[Int[Tensor, "windows tokens"], dict[str, Any]]:
 
 def _sampled(job: Job, windows: int) -> tuple[Int[Tensor, "windows tokens"], dict[str, Any]]:
     model = load_model(job.source, dtype=job.dtype, trust_remote_code=job.config.load.trust_remote_code)
-    sampling = Sampling(windows, job.config.calibration.window_tokens, job.config.seed)
+    sampling = Sampling(windows, job.window_tokens("calibration"), job.config.seed)
 
     def tell(done: int, windows: int) -> None:
         job.reporter.advance(f"{done} of {windows} windows sampled from the model")
@@ -153,7 +151,7 @@ def _samplings(job: Job) -> int:
 
 def _read(job: Job, name: str, windows: int) -> tuple[Int[Tensor, "windows tokens"], dict[str, Any]]:
     corpus = read_corpus(name, side="calibration", near=job.near)
-    tokens = job.config.calibration.window_tokens
+    tokens = job.window_tokens("calibration")
     ids = corpus_windows(
         corpus, load_tokenizer(job.source), window_tokens=tokens, windows=windows, seed=job.config.seed
     )

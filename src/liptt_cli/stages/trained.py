@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import nn
 
-from liptt_cli.formats.base import Encoded
+from liptt_cli.formats.base import Stored
 from liptt_cli.layers.surgery import trained_outside
 from liptt_cli.packing.block_file import BlockResult, write_block
 from liptt_cli.run_directory import write_file
@@ -23,7 +23,7 @@ def progress(reporter: Reporter) -> Callable[[StepRecord, float], None]:
     return on_step
 
 
-def write_trained(job: Job, stage: str, student: nn.Module, trained: Mapping[str, Encoded]) -> None:
+def write_trained(job: Job, stage: str, student: nn.Module, trained: Mapping[str, Stored]) -> None:
     """Write a file a block into a stage's folder, and one for what changed outside of the blocks."""
     folder = job.run.stage(stage)
     changed = trained_outside(student, list(trained))

@@ -11,6 +11,7 @@ from typing import Literal
 
 from liptt_cli.errors import ConfigError, Fault
 from liptt_cli.models.blocks import Site, Structure
+from liptt_cli.planning.experts import pool_of
 
 Order = Literal["shared"] | Sequence[str]
 
@@ -21,6 +22,18 @@ def turns(structure: Structure, block: int, *, order: Order) -> tuple[tuple[Site
         return structure.groups(block)
     sites = [site for group in structure.groups(block) for site in group]
     return tuple((site,) for role in order for site in sites if site.role == role)
+
+
+def alike(structure: Structure, site: Site) -> tuple[tuple[Site, ...], ...]:
+    """Return the groups at the site's place of all experts of its block, in order; its own group if it is of none.
+
+    What becomes of one of them moves what none of the others sees.
+    """
+    groups, pool = structure.groups(site.block), pool_of(site.name)
+    if pool is None:
+        return tuple(group for group in groups if group[0].group == site.group)
+    pools = {pool_of(each.name) for group in groups for each in group if group[0].group == site.group}
+    return tuple(group for group in groups if pool_of(group[0].name) in pools)
 
 
 def refuse_unfit_roles(structure: Structure, *, order: Order, before: Literal["all"] | Sequence[str]) -> None:

@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from liptt_cli.algebra.codecs.base import Axes, Codec, Fit
+from liptt_cli.algebra.codecs.base import Axes, Codec, Fit, WeightCodec
 from liptt_cli.algebra.gains import multiplied
 from liptt_cli.algebra.metric import Metric
 from liptt_cli.formats.chain import Chain
+from liptt_cli.formats.pieces import Piece
 from liptt_cli.tensors.chain import Core, as_matrix
 
 _LEAST_MAGNITUDE = 1e-4  # of the mean one
@@ -41,6 +42,31 @@ class Solver(Protocol):
 
         Raises:
             DivergenceError: if a fit is not finite.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class EncodedWeight:
+    """A weight in codes and scales, and what its columns were when they were rounded.
+
+    `damping` is the share of the metric's mean diagonal that had to be added to it to go on; mostly nothing.
+    """
+
+    piece: Piece
+    values: Float[Tensor, "out in"]
+    damping: float = 0.0
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns a weight itself into codes and scales."""
+
+    def encode(self, weight: Float[Tensor, "out in"], *, codec: WeightCodec, metric: Metric) -> EncodedWeight:
+        """Return the weight encoded.
+
+        Raises:
+            DivergenceError: if it is not finite.
         """
         ...
 

@@ -7,8 +7,8 @@
  *          in three operations: even bytes are all - 256 odd.
  *   high   16 entries of 4 bits fit a byte; twice in a segment they are moved to 16 bits.
  *
- * Even bytes of a panel's vector are rows 0-15 (16-31 of the second), odd bytes rows 32-47 (48-63), so nothing crosses
- * lanes. The kernel `fast` has no high table: 7 bits.
+ * Even bytes of a panel's vector are rows 0-7 and 32-39 in turn, odd bytes 16-23 and 48-55 (the second vector's rows are
+ * those plus 8), so nothing crosses lanes. The kernel `fast` has no high table: 7 bits.
  */
 #include "kernel.h"
 
@@ -20,7 +20,8 @@
 #define AVX2 __attribute__((target("avx2,fma,f16c")))
 #define INLINE static inline __attribute__((always_inline, target("avx2,fma,f16c")))
 
-enum { NIBBLE_BYTES = 16, LOW_BITS = 7, HALF_SEGMENT = 8 /* byte columns */ };
+enum { NIBBLE_BYTES = 16, LOW_BITS = 7, HALF_SEGMENT = 8 /* byte columns */, MOST_HERE = 4 /* tokens */ };
+enum { FULL_BYTES = 4 * NIBBLE_BYTES, FAST_BYTES = 2 * NIBBLE_BYTES }; /* of tables, for a byte of codes */
 enum { FULL_OFFSET = 1024, FAST_OFFSET = 64 }; /* of an entry; entries are within 1 of it and of twice it */
 
 static int is_supported(void) {
@@ -75,12 +76,12 @@ INLINE float fill_tables(const float *values, int byte_columns, uint8_t *table, 
     return per_unit > 0.0f || greatest != greatest ? unit : 0.0f; /* all below 2^-117 or so: zero */
 }
 
-AVX2 static float fill(const float *values, int byte_columns, uint8_t *table) {
-    return fill_tables(values, byte_columns, table, 0);
+AVX2 static float fill(const float *values, int byte_columns, const Slot *slot) {
+    return fill_tables(values, byte_columns, slot->tables + table_place(FULL_BYTES, byte_columns, slot->token), 0);
 }
 
-AVX2 static float fill_fast(const float *values, int byte_columns, uint8_t *table) {
-    return fill_tables(values, byte_columns, table, 1);
+AVX2 static float fill_fast(const float *values, int byte_columns, const Slot *slot) {
+    return fill_tables(values, byte_columns, slot->tables + table_place(FAST_BYTES, byte_columns, slot->token), 1);
 }
 
 /* Sums of entries for 32 rows and one token: 16-bit lanes, but for `high`, which are bytes. */
@@ -115,18 +116,19 @@ INLINE void widen_high(Counts *counts) {
     counts->high = _mm256_setzero_si256();
 }
 
-/* Adds 16 rows: counts less their offset, times the unit and the scales. */
+/* Adds 8 rows, in even lanes, and the 8 that come 32 later, in odd lanes: counts less their offset, times the unit and
+ * the scales. */
 INLINE void add_rows(float *sums, __m256i counts, __m256i offset, float unit, const uint16_t *scales) {
     const __m256i centred = _mm256_sub_epi16(counts, offset);
-    for (int half = 0; half < 2; half++) {
-        const __m128i eight = half ? _mm256_extracti128_si256(centred, 1) : _mm256_castsi256_si128(centred);
+    for (int row = 0; row < PANEL_ROWS; row += 32) {
+        const __m256i eight = _mm256_srai_epi32(row ? centred : _mm256_slli_epi32(centred, 16), 16);
         __m256 factor = _mm256_set1_ps(unit);
         if (scales) {
-            const __m128i halves = _mm_loadu_si128((const __m128i *)(const void *)(scales + 8 * half));
+            const __m128i halves = _mm_loadu_si128((const __m128i *)(const void *)(scales + row));
             factor = _mm256_mul_ps(factor, _mm256_cvtph_ps(halves));
         }
-        const __m256 numbers = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(eight));
-        _mm256_storeu_ps(sums + 8 * half, _mm256_fmadd_ps(numbers, factor, _mm256_loadu_ps(sums + 8 * half)));
+        const __m256 numbers = _mm256_cvtepi32_ps(eight);
+        _mm256_storeu_ps(sums + row, _mm256_fmadd_ps(numbers, factor, _mm256_loadu_ps(sums + row)));
     }
 }
 
@@ -138,13 +140,13 @@ INLINE void finish(const Counts *counts, float *sums, int nibbles, float unit, c
         odd = _mm256_add_epi16(odd, _mm256_slli_epi16(counts->high_odd, LOW_BITS));
     }
     add_rows(sums, even, offset, unit, scales);
-    add_rows(sums + 32, odd, offset, unit, scales ? scales + 32 : NULL);
+    add_rows(sums + 16, odd, offset, unit, scales ? scales + 16 : NULL);
 }
 
 /* Half of a segment at most: 8 byte columns. */
 INLINE void multiply_half(const uint8_t *codes, const uint8_t *ahead, const uint8_t *tables, int64_t table_stride,
                           int byte_columns, Counts *counts, int vectors, int tokens, int is_fast) {
-    const int stride = 2 * NIBBLE_BYTES * (is_fast ? 1 : 2);
+    const int stride = is_fast ? FAST_BYTES : FULL_BYTES;
     const __m256i mask = _mm256_set1_epi8(15);
 #pragma GCC unroll 2
     for (int column = 0; column < byte_columns; column++, codes += PANEL_ROWS, ahead += PANEL_ROWS, tables += stride) {
@@ -164,26 +166,26 @@ INLINE void multiply_half(const uint8_t *codes, const uint8_t *ahead, const uint
 /* Some tokens and some vectors of 32 rows of a panel; their product is at most 2, for want of registers. */
 INLINE void multiply_panel(const Product *product, int panel, int first_vector, int vectors, int first_token, int tokens,
                            int is_fast) {
-    const int stride = 2 * NIBBLE_BYTES * (is_fast ? 1 : 2);
+    const int stride = is_fast ? FAST_BYTES : FULL_BYTES;
     const uint8_t *codes = product->codes + (int64_t)panel * product->byte_columns * PANEL_ROWS + 32 * first_vector;
-    const uint8_t *ahead = codes_ahead(product, panel), *tables = product->tables + first_token * product->table_stride;
+    const int64_t table_stride = table_place(stride, product->byte_columns, 1);
+    const uint8_t *ahead = codes_ahead(product, panel), *tables = product->tables + first_token * table_stride;
     Counts counts[2];
     for (int each = 0; each < vectors * tokens; each++) clear(&counts[each]);
     if (product->byte_columns == 2 * HALF_SEGMENT) { /* the common case, with loops of known length */
-        multiply_half(codes, ahead, tables, product->table_stride, HALF_SEGMENT, counts, vectors, tokens, is_fast);
+        multiply_half(codes, ahead, tables, table_stride, HALF_SEGMENT, counts, vectors, tokens, is_fast);
         multiply_half(codes + HALF_SEGMENT * PANEL_ROWS, ahead + HALF_SEGMENT * PANEL_ROWS, tables + HALF_SEGMENT * stride,
-                      product->table_stride, HALF_SEGMENT, counts, vectors, tokens, is_fast);
+                      table_stride, HALF_SEGMENT, counts, vectors, tokens, is_fast);
     } else {
         for (int first = 0; first < product->byte_columns; first += HALF_SEGMENT) {
             const int left = product->byte_columns - first;
             multiply_half(codes + first * PANEL_ROWS, ahead + first * PANEL_ROWS, tables + first * stride,
-                          product->table_stride, left < HALF_SEGMENT ? left : HALF_SEGMENT, counts, vectors, tokens,
-                          is_fast);
+                          table_stride, left < HALF_SEGMENT ? left : HALF_SEGMENT, counts, vectors, tokens, is_fast);
         }
     }
     for (int vector = 0; vector < vectors; vector++)
         for (int token = 0; token < tokens; token++) {
-            const int place = 16 * (first_vector + vector);
+            const int place = 8 * (first_vector + vector);
             finish(&counts[vector + token],
                    product->sums + (panel * product->tokens + first_token + token) * PANEL_ROWS + place,
                    2 * product->byte_columns, product->units[(first_token + token) * product->unit_stride],
@@ -208,8 +210,8 @@ AVX2 static void multiply_fast(const Product *product) { multiply_panels(product
 
 const Kernel AVX2_KERNEL = {
     .name = "avx2",
-    .column_bytes = 4 * NIBBLE_BYTES,
-    .tokens = MOST_TOKENS,
+    .column_bytes = FULL_BYTES,
+    .tokens = MOST_HERE,
     .is_supported = is_supported,
     .fill = fill,
     .multiply = multiply,
@@ -217,8 +219,8 @@ const Kernel AVX2_KERNEL = {
 
 const Kernel AVX2_FAST_KERNEL = {
     .name = "avx2-fast",
-    .column_bytes = 2 * NIBBLE_BYTES,
-    .tokens = MOST_TOKENS,
+    .column_bytes = FAST_BYTES,
+    .tokens = MOST_HERE,
     .is_supported = is_supported,
     .fill = fill_fast,
     .multiply = multiply_fast,

@@ -4,26 +4,33 @@
 
 #include "program.h"
 
-enum { MOST_TOKENS = 4, FETCH_PANELS = 8 /* so many panels ahead */ };
+enum { MOST_TOKENS = 8, FETCH_PANELS = 8 /* so many panels ahead */ };
 
 /* One segment: some panels of 64 rows against the tables of some tokens. */
 typedef struct {
     const uint8_t *codes;      /* of the first panel; panels lie one after another */
     const uint8_t *next_codes; /* what comes after these panels, for the memory to fetch ahead */
     const uint16_t *scales;    /* of the first panel, float16, 64 a panel; or NULL */
-    const uint8_t *tables;     /* of the first token */
+    const uint8_t *tables;     /* of these tokens, for this segment */
     const float *units;        /* of the first token: what an entry of its table counts */
-    int64_t table_stride, unit_stride;
+    int64_t unit_stride;
     int byte_columns, panels, tokens;
     float *sums; /* [panel][tokens][64], added to */
 } Product;
 
+/* Where the tables of one segment go: those of some tokens lie together, in an order that is the kernel's. */
+typedef struct {
+    uint8_t *tables;
+    int token, tokens;
+} Slot;
+
 typedef struct Kernel {
     const char *name;
-    int64_t column_bytes;        /* of the tables, for each byte of codes (8 columns) of a row */
-    int tokens;                  /* at most so many in a product */
-    int (*is_supported)(void);   /* by this processor */
-    float (*fill)(const float *values, int byte_columns, uint8_t *table); /* the tables of one segment; returns its unit */
+    int64_t column_bytes;      /* of the tables of a token, for each byte of codes (8 columns) of a row */
+    int tokens;                /* at most so many in a product */
+    int (*is_supported)(void); /* by this processor */
+    /* Makes the tables of one token for a segment, whose values are padded to 16 columns; returns their unit. */
+    float (*fill)(const float *values, int byte_columns, const Slot *slot);
     void (*multiply)(const Product *product);
 } Kernel;
 
@@ -33,6 +40,11 @@ extern const Kernel PORTABLE_KERNEL;
 #define LIPTT_X86 1
 extern const Kernel AVX2_KERNEL, AVX2_FAST_KERNEL, AVX512_KERNEL;
 #endif
+
+/* Where the tables of one token begin, for kernels that put them one after another. */
+static inline int64_t table_place(int64_t column_bytes, int byte_columns, int token) {
+    return token * byte_columns * column_bytes;
+}
 
 /* Where the codes of a panel lie that comes FETCH_PANELS after this one. */
 static inline const uint8_t *codes_ahead(const Product *product, int panel) {

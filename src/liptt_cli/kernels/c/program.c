@@ -9,7 +9,7 @@ enum {
     BLOCK_TOKENS = 32, /* tokens whose tables exist at the same time */
     CHUNK_PANELS = 64, /* at most so many panels are done in one go */
     CHUNKS_A_THREAD = 2, /* or more: small chunks read memory in small pieces */
-    TILE_SUMS = 64,    /* panels times tokens whose sums are kept near at hand */
+    TILE_SUMS = 512,   /* panels times tokens of a tile: 128 KB, so that a segment of codes is read as one stretch */
     FILL_SEGMENTS = 8, /* tables of so many segments are made in one go */
     ALIGNMENT = 64
 };
@@ -21,7 +21,8 @@ typedef struct {
     const Batch *batch;
     int64_t first_token, tokens; /* of this block of tokens */
     int64_t stage, panels;       /* of this stage; panels of one chunk */
-    uint8_t *tables;             /* [token][all tables] */
+    int64_t most_tokens;         /* of a product: the tokens are cut into pieces of about equal length */
+    uint8_t *tables;             /* [such a piece][all segments of all tables][token] */
     float *units;                /* [token][all segments] */
     float *hidden;               /* [token][hidden] */
     int64_t table_stride, unit_stride;
@@ -50,13 +51,21 @@ static int64_t at_least_one(int64_t value) { return value > 0 ? value : 1; }
 static int64_t rounded_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 /* Where the tables and the units of a table begin within those of a token. */
-static void table_place(const Run *run, int64_t index, int64_t *byte, int64_t *unit) {
+static void find_table(const Run *run, int64_t index, int64_t *byte, int64_t *unit) {
     *byte = *unit = 0;
     for (int64_t before = 0; before < index; before++) {
         const Table *table = table_of(run, before);
         *byte += rounded_up(table->byte_columns * run->kernel->column_bytes, ALIGNMENT);
         *unit += table->segments;
     }
+}
+
+/* Where the tables of some tokens for a segment lie; `byte` is the place of the whole table within those of a token. */
+static Slot find_slot(const Run *run, const Segment *segment, int64_t byte, int64_t token) {
+    const int64_t first = token / run->most_tokens * run->most_tokens, left = run->tokens - first;
+    const int64_t tokens = left < run->most_tokens ? left : run->most_tokens;
+    const int64_t place = byte + segment->first_byte * run->kernel->column_bytes;
+    return (Slot){run->tables + first * run->table_stride + place * tokens, (int)(token - first), (int)tokens};
 }
 
 /* --- tables ------------------------------------------------------------------------------------------------------ */
@@ -96,10 +105,9 @@ static void read_gathered(const Run *run, const Table *table, const Segment *seg
         values[column] = input_number(run->batch, first + gather[column]);
 }
 
-static void fill_segment(const Run *run, const Table *table, const Segment *segment, int64_t token, uint8_t *tables,
-                         float *unit) {
+static float fill_segment(const Run *run, const Table *table, const Segment *segment, int64_t byte, int64_t token) {
     float values[SEGMENT_COLUMNS];
-    const int byte_columns = byte_columns_of(segment);
+    const int past = (int)rounded_up(segment->columns, 2 * BYTE_COLUMNS);
     if (table->gather_at)
         read_gathered(run, table, segment, token, values);
     else
@@ -108,8 +116,9 @@ static void fill_segment(const Run *run, const Table *table, const Segment *segm
         const float *cols = (const float *)(const void *)(run->block + table->cols_at) + segment->start;
         for (int column = 0; column < segment->columns; column++) values[column] *= cols[column];
     }
-    for (int column = segment->columns; column < byte_columns * BYTE_COLUMNS; column++) values[column] = 0.0f;
-    *unit = run->kernel->fill(values, byte_columns, tables + segment->first_byte * run->kernel->column_bytes);
+    for (int column = segment->columns; column < past; column++) values[column] = 0.0f;
+    const Slot slot = find_slot(run, segment, byte, token);
+    return run->kernel->fill(values, byte_columns_of(segment), &slot);
 }
 
 static void fill_chunk(void *context, int64_t index) {
@@ -123,11 +132,11 @@ static void fill_chunk(void *context, int64_t index) {
             continue;
         }
         int64_t byte, unit;
-        table_place(run, number, &byte, &unit);
+        find_table(run, number, &byte, &unit);
         const int64_t token = index / pieces, first = index % pieces * FILL_SEGMENTS;
         for (int64_t segment = first; segment < first + FILL_SEGMENTS && segment < table->segments; segment++)
-            fill_segment(run, table, segments_of(run, table) + segment, token, run->tables + token * run->table_stride + byte,
-                         run->units + token * run->unit_stride + unit + segment);
+            run->units[token * run->unit_stride + unit + segment] =
+                fill_segment(run, table, segments_of(run, table) + segment, byte, token);
         return;
     }
 }
@@ -157,9 +166,8 @@ static void multiply_step(const Run *run, const Tile *tile, const Step *step, fl
     const Segment *segments = segments_of(run, table);
     const int64_t panels = panels_of(tile->group);
     int64_t byte, unit;
-    table_place(run, step->table, &byte, &unit);
+    find_table(run, step->table, &byte, &unit);
     Product product = {
-        .table_stride = run->table_stride,
         .unit_stride = run->unit_stride,
         .panels = tile->panels,
         .tokens = tile->tokens,
@@ -174,20 +182,23 @@ static void multiply_step(const Run *run, const Tile *tile, const Step *step, fl
         if (step->scales_at)
             product.scales = (const uint16_t *)(const void *)(run->block + step->scales_at) +
                              (segment->group * panels + tile->first_panel) * PANEL_ROWS;
-        product.tables = run->tables + tile->first_token * run->table_stride + byte +
-                         segment->first_byte * run->kernel->column_bytes;
+        product.tables = find_slot(run, segment, byte, tile->first_token).tables;
         product.units = run->units + tile->first_token * run->unit_stride + unit + index;
         run->kernel->multiply(&product);
     }
 }
 
+/* Adds the sums of a step, times its scales of rows, to the totals; these may be the sums, being then the only step. */
 static void add_step(const Run *run, const Tile *tile, const Step *step, const float *sums, float *totals) {
     const float *rows = step->rows_at ? (const float *)(const void *)(run->block + step->rows_at) : NULL;
+    const int is_only = sums == totals;
+    if (is_only && !rows) return;
     for (int panel = 0; panel < tile->panels; panel++)
         for (int token = 0; token < tile->tokens; token++)
             for (int row = 0; row < PANEL_ROWS; row++) {
                 const int place = (panel * tile->tokens + token) * PANEL_ROWS + row;
-                totals[place] += rows ? rows[(tile->first_panel + panel) * PANEL_ROWS + row] * sums[place] : sums[place];
+                const float sum = rows ? rows[(tile->first_panel + panel) * PANEL_ROWS + row] * sums[place] : sums[place];
+                totals[place] = is_only ? sum : totals[place] + sum;
             }
 }
 
@@ -228,11 +239,12 @@ static void write_tile(const Run *run, const Tile *tile, const float *totals) {
 static void run_tile(const Run *run, const Tile *tile) {
     Sums sums, totals;
     const size_t bytes = (size_t)tile->panels * (size_t)tile->tokens * PANEL_ROWS * sizeof(float);
+    float *each = tile->group->steps == 1 ? totals : sums;
     memset(totals, 0, bytes);
     for (int64_t step = tile->group->first_step; step < tile->group->first_step + tile->group->steps; step++) {
-        memset(sums, 0, bytes);
-        multiply_step(run, tile, step_of(run, step), sums);
-        add_step(run, tile, step_of(run, step), sums, totals);
+        if (each == sums) memset(sums, 0, bytes);
+        multiply_step(run, tile, step_of(run, step), each);
+        add_step(run, tile, step_of(run, step), each, totals);
     }
     write_tile(run, tile, totals);
 }
@@ -242,12 +254,11 @@ static int64_t chunks_of(const Run *run, const Group *group) { return (panels_of
 /* Does run->panels panels of a group, so few at a time that their codes stay near while the tokens pass. */
 static void run_panels(const Run *run, const Group *group, int64_t first_panel) {
     const int64_t past = panels_of(group) - first_panel < run->panels ? panels_of(group) : first_panel + run->panels;
-    const int64_t most_tokens = run->tokens < run->kernel->tokens ? run->tokens : run->kernel->tokens;
-    const int64_t most_panels = TILE_SUMS / most_tokens;
+    const int64_t most_panels = TILE_SUMS / run->most_tokens;
     for (int64_t panel = first_panel; panel < past; panel += most_panels)
-        for (int64_t token = 0; token < run->tokens; token += most_tokens) {
+        for (int64_t token = 0; token < run->tokens; token += run->most_tokens) {
             const int64_t panels = past - panel < most_panels ? past - panel : most_panels;
-            const int64_t tokens = run->tokens - token < most_tokens ? run->tokens - token : most_tokens;
+            const int64_t tokens = run->tokens - token < run->most_tokens ? run->tokens - token : run->most_tokens;
             run_tile(run, &(Tile){group, panel, token, (int)panels, (int)tokens});
         }
 }
@@ -282,7 +293,7 @@ static void run_stage(Run *run, int threads) {
 
 /* Divides one stretch of memory into tables, units and hidden numbers. Returns NULL if there is none. */
 static uint8_t *reserve(Run *run, int64_t tokens) {
-    table_place(run, run->program->tables, &run->table_stride, &run->unit_stride);
+    find_table(run, run->program->tables, &run->table_stride, &run->unit_stride);
     const int64_t tables = tokens * run->table_stride;
     const int64_t units = rounded_up(tokens * run->unit_stride * (int64_t)sizeof(float), ALIGNMENT);
     const int64_t hidden = tokens * run->program->hidden_features * (int64_t)sizeof(float);
@@ -294,12 +305,20 @@ static uint8_t *reserve(Run *run, int64_t tokens) {
     return memory;
 }
 
+/* How many there are at most in each of the fewest pieces of at most `most`. */
+static int64_t piece_of(int64_t count, int64_t most) {
+    const int64_t pieces = at_least_one((count + most - 1) / most);
+    return at_least_one((count + pieces - 1) / pieces);
+}
+
 int run_program(const uint8_t *block, const Kernel *kernel, const Batch *batch, int threads) {
     Run run = {.block = block, .program = (const Program *)(const void *)block, .kernel = kernel, .batch = batch};
-    uint8_t *memory = reserve(&run, batch->tokens < BLOCK_TOKENS ? batch->tokens : BLOCK_TOKENS);
+    const int64_t most = piece_of(batch->tokens, BLOCK_TOKENS);
+    uint8_t *memory = reserve(&run, most);
     if (!memory) return -1;
-    for (run.first_token = 0; run.first_token < batch->tokens; run.first_token += BLOCK_TOKENS) {
-        run.tokens = batch->tokens - run.first_token < BLOCK_TOKENS ? batch->tokens - run.first_token : BLOCK_TOKENS;
+    for (run.first_token = 0; run.first_token < batch->tokens; run.first_token += most) {
+        run.tokens = batch->tokens - run.first_token < most ? batch->tokens - run.first_token : most;
+        run.most_tokens = piece_of(run.tokens, kernel->tokens);
         for (run.stage = 0; run.stage < run.program->stages; run.stage++) run_stage(&run, threads);
     }
     free(memory);

@@ -8,8 +8,8 @@
  *             Steps that share an input share its table. A segment never crosses a group of scales.
  *   Step      one matrix of signs over a table. Its codes lie by segment, then by panel of 64 rows: a panel holds one
  *             vector of 64 bytes for each 8 columns, bit j of a byte being column j. Row r of a panel is byte
- *             2 (r mod 32) + (r / 32), so that even bytes are rows 0-31 and odd bytes rows 32-63. Scales are float16,
- *             [group][panel][64].
+ *             4 (r mod 16) + (r / 16): what widening bytes to 32-bit lanes takes apart are 16 rows each. Scales are
+ *             float16, [group][panel][64].
  *   Group     the steps that are added up into one output, or into one stretch of the hidden numbers.
  *   stage     0, then 1: groups of stage 1 may read the hidden numbers that stage 0 wrote.
  */

@@ -1,0 +1,1 @@
+"""Transforms: coordinates in which a weight is easier to encode."""
