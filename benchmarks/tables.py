@@ -108,12 +108,14 @@ def _at_own_bits(rows: Sequence[Row]) -> list[str]:
     """Return a line a method of one price, by honest bits: claimed and honest bits, and the excess nats."""
     corpora = CORPORA[rows[0].cell.group]
     own = [row for row in rows if row.cell.bits is None and row.cell.method != DENSE]
+    missing = [row.cell.method for row in own if row.found is None]
     lines = []
-    for row in sorted(own, key=lambda row: (not row.whole, row.bits if row.whole else 0.0)):
+    for row in sorted((row for row in own if row.found is not None), key=lambda row: (not row.whole, row.bits)):
         claimed = "-" if row.claimed is None or not row.cell.is_packed else f"{row.claimed:.4g}"
         honest = f"{row.bits:.3f}" if row.whole and row.cell.is_packed else "-"
         lines.append([row.cell.method, claimed, honest, _both(row, corpora)])
-    return list(markdown(["method without a dial", "claimed bits", "honest bits", " / ".join(corpora)], lines))
+    table = list(markdown(["method without a dial", "claimed bits", "honest bits", " / ".join(corpora)], lines))
+    return [*table, "", f"Not measured yet: {', '.join(missing)}."] if missing else table
 
 
 def _both(row: Row | None, corpora: Sequence[str]) -> str:
